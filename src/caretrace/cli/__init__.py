@@ -1,0 +1,68 @@
+"""The `caretrace` command: one file per verb.
+
+Verb files import nothing heavy at the top, so that `caretrace --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import typer
+
+from caretrace.cli.console import Console
+from caretrace.errors import CaretraceError
+
+# Verb → its module; the order is the order of the flow, and of `--help`.
+VERBS = {
+    "demo": "caretrace.cli.demo",
+    "simulate": "caretrace.cli.simulate",
+    "sources": "caretrace.cli.sources",
+    "ingest": "caretrace.cli.ingest",
+    "inspect": "caretrace.cli.inspect",
+    "cohort": "caretrace.cli.cohort",
+    "train": "caretrace.cli.train",
+    "evaluate": "caretrace.cli.evaluate",
+    "predict": "caretrace.cli.predict",
+    "report": "caretrace.cli.report",
+}
+
+
+def build_app() -> typer.Typer:
+    """The Typer application with every verb of `VERBS`; each module offers a function `command`."""
+    app = typer.Typer(
+        name="caretrace",
+        help="Learn from clinical time: raw tables → MEDS dataset → labels → model → figures → report.\n\n"
+        "Start with `caretrace demo`; it needs no data. Research use only, never a bedside device.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode="markdown",
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_root)
+    for verb, module in VERBS.items():
+        app.command(verb)(importlib.import_module(module).command)
+    return app
+
+
+def main() -> None:
+    """Entry point: a `CaretraceError` becomes one message on standard error and its exit code."""
+    # Spinning OpenMP threads slow small models down tenfold on busy cores; waiting politely does not.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    app = build_app()
+    try:
+        app(standalone_mode=True)
+    except CaretraceError as error:
+        Console().error(str(error))
+        sys.exit(error.exit_code)
+
+
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
+) -> None:
+    if version:
+        from caretrace import __version__
+
+        sys.stdout.write(f"caretrace {__version__}\n")
+        raise typer.Exit
