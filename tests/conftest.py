@@ -1,0 +1,18 @@
+"""Fixtures shared by every test."""
+
+import os
+from pathlib import Path
+
+# Spinning OpenMP threads on busy cores run 10-90 times slower; tests are small, one thread is enough.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def caretrace_data() -> Path:
+    """The folder with open real data; skips the test when CARETRACE_DATA does not name one."""
+    folder = os.environ.get("CARETRACE_DATA", "")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("set CARETRACE_DATA to the folder with the open data to run this test")
+    return Path(folder)
