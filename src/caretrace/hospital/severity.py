@@ -1,0 +1,171 @@
+"""Latent severity: where it starts, how it moves in an hour, and what it does to the patient.
+
+Time runs in whole hours from ICU admission. In hour `t` the order is: death by the hazard of the
+severity at `t`; else discharge, if calm for long enough; else severity moves on to `t + 1`. The oracle
+runs the very same functions forward, so it knows what there is to know.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caretrace.hospital.config import Dynamics
+
+Floats = NDArray[np.float32]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+IMPROVING, STEADY, DETERIORATING = 0, 1, 2
+PHASES = ("improving", "steady", "deteriorating")
+
+
+@dataclasses.dataclass
+class IcuState:
+    """Everything the future depends on, one entry per stay; axis `[stay]` throughout.
+
+    Args:
+        severity: Severity now.
+        setpoint: What severity reverts to.
+        phase: IMPROVING, STEADY or DETERIORATING.
+        calm: Hours in a row with low severity.
+        hours: Hours since ICU admission.
+        risk: Log hazard of death that age and frailty add; fixed.
+        shock_rate: Shocks per hour; fixed.
+        returned: Whether this is the admission's second ICU stay (there is no third).
+    """
+
+    severity: Floats
+    setpoint: Floats
+    phase: NDArray[np.int8]
+    calm: NDArray[np.int16]
+    hours: NDArray[np.int16]
+    risk: Floats
+    shock_rate: Floats
+    returned: Bools
+
+    def __len__(self) -> int:
+        return len(self.severity)
+
+    def take(self, index: Ints | Bools) -> IcuState:
+        """A copy with the stays of `index`, in that order."""
+        return IcuState(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
+
+
+def static_risk(age: NDArray[np.float64], frailty: NDArray[np.float64], d: Dynamics) -> NDArray[np.float64]:
+    """Log hazard of death that age (years) and frailty (unit-free) add; axis `[subject]`."""
+    return d.death_age * (age - 65) / 10 + d.death_frailty * frailty
+
+
+def enter(
+    start: NDArray[np.float64],
+    risk: NDArray[np.float64],
+    frailty: NDArray[np.float64],
+    d: Dynamics,
+    rng: np.random.Generator,
+) -> IcuState:
+    """The state at ICU admission.
+
+    Args:
+        start: Expected severity at admission, `[stay]`.
+        risk: From `static_risk`, `[stay]`.
+        frailty: Unit-free, about standard normal, `[stay]`.
+        d: Coefficients.
+        rng: Source of chance.
+    """
+    n = len(start)
+    severity = np.maximum(start + 0.15 * frailty + rng.normal(0, 0.6, n), 0.1)  # assumed
+    # Assumed: half are already on the mend; the frail less often.
+    u = rng.random(n) + 0.04 * frailty
+    phase = np.where(u < 0.62, IMPROVING, np.where(u < 0.86, STEADY, DETERIORATING))
+    return IcuState(
+        severity=severity.astype(np.float32),
+        setpoint=np.clip(severity + rng.normal(0, 0.2, n), 0, d.setpoint_max).astype(np.float32),
+        phase=phase.astype(np.int8),
+        calm=np.zeros(n, np.int16),
+        hours=np.zeros(n, np.int16),
+        risk=risk.astype(np.float32),
+        shock_rate=(d.shock_per_hour * np.exp(d.shock_frailty * frailty)).clip(0, 0.05).astype(np.float32),
+        returned=np.zeros(n, np.bool_),
+    )
+
+
+def come_back(state: IcuState, d: Dynamics, rng: np.random.Generator) -> IcuState:
+    """The state of patients who return from the ward to the ICU, given their state when they left it."""
+    n = len(state)
+    severity = state.severity + np.abs(rng.normal(1.2, 0.4, n))  # assumed: sicker than when they left
+    return dataclasses.replace(
+        state,
+        severity=severity.astype(np.float32),
+        setpoint=np.minimum(severity, d.setpoint_max).astype(np.float32),
+        phase=rng.choice(np.array([IMPROVING, STEADY, DETERIORATING], np.int8), n, p=[0.4, 0.35, 0.25]),
+        calm=np.zeros(n, np.int16),
+        hours=np.zeros(n, np.int16),
+        returned=np.ones(n, np.bool_),
+    )
+
+
+def death_probability(state: IcuState, d: Dynamics) -> Floats:
+    """Chance to die in the coming hour in the ICU, `[stay]`."""
+    log_hazard = np.float32(d.death_log_hazard) + np.float32(d.death_severity) * state.severity + state.risk
+    return -np.expm1(-np.exp(np.minimum(log_hazard, np.float32(3))))
+
+
+def leaves(state: IcuState, d: Dynamics, rng: np.random.Generator) -> Bools:
+    """Who is discharged from the ICU alive in the coming hour, among those who survive it, `[stay]`."""
+    out: Bools = state.hours >= d.max_icu_hours - 1
+    calm = np.flatnonzero(state.calm >= d.calm_hours)
+    out[calm] |= rng.random(len(calm)) < d.discharge_per_hour
+    return out
+
+
+def return_probability(state: IcuState, d: Dynamics) -> Floats:
+    """Chance to come back to the ICU in the same admission, given the state at ICU discharge."""
+    return np.where(state.returned, 0, _logistic(d.return_logit + d.return_severity * state.severity))
+
+
+def ward_death_probability(state: IcuState, d: Dynamics) -> Floats:
+    """Chance to die on the ward, given the state at the ICU discharge that was the last."""
+    return _logistic(
+        d.ward_death_logit + d.ward_death_severity * state.severity + d.ward_death_risk * state.risk
+    )
+
+
+def advance(state: IcuState, d: Dynamics, rng: np.random.Generator) -> None:
+    """Move every stay on by one hour, in place."""
+    n = len(state)
+    drift = np.array([d.drift_improving, 0, d.drift_deteriorating], np.float32)
+    state.setpoint += drift[state.phase]
+    np.clip(state.setpoint, 0, d.setpoint_max, out=state.setpoint)
+    pull = state.setpoint - state.severity
+    pull *= np.float32(d.reversion)
+    state.severity += pull
+    state.severity += np.float32(d.volatility) * rng.standard_normal(n, np.float32)
+    # One uniform number decides between shock, change of phase and neither.
+    u = rng.random(n, np.float32)
+    shocked = np.flatnonzero(u < state.shock_rate)
+    turned = np.flatnonzero((u >= state.shock_rate) & (u < state.shock_rate + np.float32(d.switch_per_hour)))
+    _shock(state, shocked, d, rng)
+    better = rng.random(len(turned)) < d.recovery_share
+    phase = state.phase[turned]
+    up = np.where(phase == IMPROVING, STEADY, IMPROVING)
+    down = np.where(phase == DETERIORATING, STEADY, DETERIORATING)
+    state.phase[turned] = np.where(better, up, down)
+    np.maximum(state.severity, 0, out=state.severity)
+    state.calm += 1
+    state.calm *= state.severity < np.float32(d.calm_severity)
+    state.hours += 1
+
+
+def _shock(state: IcuState, index: Ints, d: Dynamics, rng: np.random.Generator) -> None:
+    """A sudden complication: severity jumps, half of the jump stays, and things may get worse."""
+    size = (d.shock_size * rng.lognormal(0, 0.4, len(index))).astype(np.float32)
+    state.severity[index] += size
+    state.setpoint[index] = np.minimum(state.setpoint[index] + size / 2, np.float32(d.setpoint_max))
+    state.phase[index] = np.where(rng.random(len(index)) < 0.5, STEADY, DETERIORATING)
+
+
+def _logistic(x: Floats) -> Floats:
+    return (1 / (1 + np.exp(-x))).astype(np.float32)
