@@ -57,8 +57,8 @@ class Console:
         RichConsole().print(table)
 
     @contextmanager
-    def progress(self, label: str, total: float | None = None) -> Iterator[Any]:
-        """A progress bar with rows and ETA on standard error; yields `advance(n, note="")`."""
+    def progress(self, label: str, total: float | None = None) -> Iterator[Bar]:
+        """A progress bar with counts and ETA on standard error, gone when the block ends."""
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -81,18 +81,27 @@ class Console:
             disable=self.quiet,
         )
         with bar:
-            task = bar.add_task(label, total=total)
-
-            def advance(amount: float = 1, note: str = "") -> None:
-                bar.update(task, advance=amount, description=f"{label} {note}".strip())
-
-            yield advance
+            yield Bar(bar, label, bar.add_task(label, total=total))
 
     @staticmethod
     def _stderr() -> Any:
         from rich.console import Console as RichConsole
 
         return RichConsole(stderr=True)
+
+
+class Bar:
+    """One line of progress: `bar(3)` moves it on, `bar.to("reading", 2, 5)` says what and where."""
+
+    def __init__(self, progress: Any, label: str, task: Any) -> None:
+        self._progress, self._label, self._task = progress, label, task
+
+    def __call__(self, amount: float = 1, note: str = "") -> None:
+        self._progress.update(self._task, advance=amount, description=f"{self._label} {note}".strip())
+
+    def to(self, what: str, done: float, total: float | None) -> None:
+        """Show another piece of work, and how much of it is done."""
+        self._progress.update(self._task, description=what, completed=done, total=total)
 
 
 def _cell(value: Any) -> str:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Training: the one LightningModule, the run folder, the bundle."""

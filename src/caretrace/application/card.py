@@ -1,0 +1,46 @@
+"""The model card that travels in a bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from caretrace.application import Application
+
+
+def model_card(run: dict[str, Any], application: Application) -> str:
+    """Markdown: what the model is, what it was trained on, how it did on tuning subjects, its limits.
+
+    Args:
+        run: `run.json`.
+        application: The application the model belongs to.
+    """
+    tuning = run["tuning"]
+    limits = "\n".join(f"- {limit}" for limit in application.limits(run["source"]))
+    versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
+    return f"""# {application.title}
+
+{application.summary} **Research use only, never a bedside device.**
+
+| | |
+|---|---|
+| task | {run["task"]} |
+| source | {run["source"]} |
+| dataset fingerprint | `{run["fingerprint"][:16]}` |
+| backbone | {run["backbone"]}, {run["config"]["training"]["members"]} members of {run["n_parameters"]:,} parameters |
+| trained on | {run["n_train"]:,} labels; stopped and calibrated on {run["n_tuning"]:,} of other subjects |
+| seed | {run["seed"]} |
+| made | {run["created_at"]} with {versions} |
+
+## Figures on tuning subjects
+
+These were used to stop the training and to calibrate, so they flatter. Held-out figures, with intervals
+and beside comparators, come from `caretrace evaluate`.
+
+| AUROC | AUPRC | Brier | ECE |
+|---|---|---|---|
+| {tuning["auroc"]:.3f} | {tuning["auprc"]:.3f} | {tuning["brier"]:.3f} | {tuning["ece"]:.3f} |
+
+## What it must not be used for
+
+{limits}
+"""

@@ -1,0 +1,65 @@
+"""Settings of the mortality model."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from caretrace.errors import ConfigError
+from caretrace.training.config import TrainingConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class MortalityConfig:
+    """What the model reads and how large it is.
+
+    Args:
+        backbone: A row of `backbones.BACKBONES`.
+        d_model: Width of the hidden states.
+        n_layers: Layers of the backbone.
+        dropout: Probability of dropping a hidden unit.
+        code_dropout: Probability, in training, that a sample is shown without one of its codes.
+        n_bins: Linear pieces of a value's embedding.
+        pooling_heads: Learned queries of the attention pooling.
+        step_hours: Length of a step of the backbone, hours; 0 takes every measurement as a step.
+        lookback_hours: Steps reach back this far; what is older shares one step.
+        max_measurements: Latest measurements read per sample.
+        min_samples: A code must occur in this many training samples to be known.
+        static: Code prefixes whose latest code is a static feature; the age is always one.
+        training: Settings of the training.
+    """
+
+    backbone: str = "gru"
+    d_model: int = 64
+    n_layers: int = 1
+    dropout: float = 0.3
+    code_dropout: float = 0.2
+    n_bins: int = 8
+    pooling_heads: int = 4
+    step_hours: float = 4.0
+    lookback_hours: float = 48.0
+    max_measurements: int = 4096
+    min_samples: int = 20
+    static: tuple[str, ...] = (
+        "GENDER",
+        "RACE",
+        "MARITAL_STATUS",
+        "INSURANCE",
+        "ADMISSION_TYPE",
+        "ADMISSION_LOCATION",
+        "ICU_ADMISSION",
+    )
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.step_hours < 0 or self.lookback_hours <= 0:
+            raise ConfigError(
+                f"step_hours {self.step_hours} must not be negative and lookback_hours {self.lookback_hours} "
+                "must be positive"
+            )
+        if self.d_model % self.pooling_heads:
+            raise ConfigError(
+                f"d_model {self.d_model} must be a multiple of pooling_heads {self.pooling_heads}; try 64 and 4"
+            )
+        for name in ("dropout", "code_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, it must be at least 0 and below 1")

@@ -1,0 +1,85 @@
+"""What the mortality application reads, labels and builds."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+from torch import nn
+
+from caretrace import schema
+from caretrace.apps.mortality.config import MortalityConfig
+from caretrace.apps.mortality.model import MortalityModel
+from caretrace.data.inputs import Inputs, collect_inputs
+from caretrace.data.samples import Preprocessor
+from caretrace.dataset import Dataset
+
+
+@dataclasses.dataclass(frozen=True)
+class Mortality:
+    """The `Application` of this folder."""
+
+    name: str = "mortality"
+    title: str = "Risk of death in intensive care"
+    summary: str = (
+        "Estimates, at a fixed hour after ICU admission, the risk that the patient dies, "
+        "from everything measured up to that hour."
+    )
+    config_class: type[Any] = MortalityConfig
+    task_order: tuple[str, ...] = (
+        "in_icu_death_24h",
+        "in_icu_death_48h",
+        "in_hospital_death_24h",
+        "in_hospital_death_48h",
+        "physionet_2012_48h",
+    )
+
+    @property
+    def tasks(self) -> Path:
+        """Folder of task files."""
+        return Path(__file__).parent / "tasks"
+
+    def collect(
+        self, dataset: Dataset, labels: pl.DataFrame, split: str | None, progress: Callable[[int, int], None]
+    ) -> Inputs:
+        """The whole record up to each prediction time."""
+        return collect_inputs(dataset, labels, split, progress=progress)
+
+    def preprocess(self, train: Inputs, config: MortalityConfig) -> Preprocessor:
+        """Fit on training samples; a small cohort keeps rarer codes than `min_samples` asks."""
+        return Preprocessor.fit(
+            train,
+            static_prefixes=config.static,
+            min_samples=min(config.min_samples, max(2, len(train) // 20)),
+            max_measurements=config.max_measurements,
+        )
+
+    def model(self, preprocessor: Preprocessor, config: MortalityConfig) -> nn.Module:
+        """A fresh model."""
+        return MortalityModel(
+            config,
+            n_codes=len(preprocessor.vocabulary),
+            n_types=len(schema.EventType),
+            n_static=len(preprocessor.static.names),
+        )
+
+    def limits(self, source: str) -> list[str]:
+        """What the model must not be used for."""
+        general = [
+            "Never at a bedside: it has not been tested prospectively, and no device authority has seen it.",
+            "Not to decide on admission, treatment or its withdrawal for any person.",
+            "Not on another hospital without judging it there first: `caretrace evaluate RUN DATASET`.",
+            "Its risk holds at the hour it was trained for, not before and not after.",
+        ]
+        special = {
+            "hospital": "Trained on simulated patients: the figures say that the method works, not how patients fare.",
+            "physionet-2012": "Trained on stays of 2001 to 2008 that lasted at least 48 hours; care has changed since.",
+            "mimic-iv": "Trained on one hospital in Boston.",
+        }
+        return [special[source], *general] if source in special else general
+
+
+APPLICATION = Mortality()

@@ -1,0 +1,68 @@
+"""`caretrace train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caretrace.cli.console import AsJson, Console, Quiet
+
+
+def command(
+    app: Annotated[str, typer.Argument(metavar="APP", help="Application: mortality.")],
+    dataset: Annotated[Path, typer.Argument(help="MEDS dataset that `caretrace ingest` wrote.")],
+    out: Annotated[Path, typer.Option("--out", help="Run folder to make (or to go on with, see --resume).")],
+    task: Annotated[
+        str | None, typer.Option(help="Task to label by; default: the application's first that fits the dataset.")
+    ] = None,
+    labels: Annotated[
+        Path | None, typer.Option(help="Labels made before by `caretrace cohort`, or any MEDS label file.")
+    ] = None,
+    backbone: Annotated[str | None, typer.Option(help="gru, lstm or transformer; short for --set backbone=…")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, e.g. --set training.members=3 --set d_model=32; may be repeated."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, bit for bit.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Train a model and its comparators on a dataset and write a run folder with its bundle.
+
+    Example: `caretrace train mortality data/p12 --out runs/p12 --backbone gru`
+
+    Training subjects fit everything, tuning subjects stop the training and calibrate the risk, held-out
+    subjects are not read. An interrupted run goes on with `--resume`.
+    """
+    from caretrace.application.train import train
+    from caretrace.apps import load_application
+    from caretrace.config import load
+    from caretrace.dataset import Dataset
+
+    console = Console(as_json, quiet)
+    application = load_application(app)
+    chosen = [*(settings or []), *([f"backbone={backbone}"] if backbone else [])]
+    filled = load(application.config_class, config, chosen)
+    with console.progress("starting") as bar:
+        run = train(
+            application,
+            Dataset(dataset),
+            filled,
+            out,
+            task=task,
+            labels=labels,
+            resume=resume,
+            progress=lambda what, done, total: bar.to(what, done, total),
+        )
+    tuning = run["tuning"]
+    console.table(
+        f"{run['title']}: {run['task']} on {run['source']}",
+        ["split", "labels", "AUROC", "AUPRC", "Brier", "ECE"],
+        [[tuning["split"], tuning["n"], tuning["auroc"], tuning["auprc"], tuning["brier"], tuning["ece"]]],
+    )
+    console.say("Tuning figures flatter: these subjects stopped the training and calibrated the risk.")
+    console.say(f"Next: caretrace evaluate {out}")
+    console.result({"run": str(out), **run})

@@ -1,0 +1,154 @@
+"""What a model may see: for each label, the measurements up to and including its prediction time.
+
+This is the only place where measurements are cut off, so it is the only place a leak could enter.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import polars as pl
+
+from caretrace import schema
+from caretrace.dataset import Dataset
+from caretrace.errors import DatasetError
+
+# Columns of the measurements of `Inputs`.
+SAMPLE = "sample"
+HOURS_BEFORE = "hours_before"
+
+_MICROSECONDS_PER_HOUR = 3_600_000_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Measurements that precede each label, and the labels themselves.
+
+    Args:
+        labels: One row per sample: `subject_id`, `prediction_time`, `boolean_value`.
+        measurements: Rows of (`sample`, `code`, `numeric_value`, `text_value`, `event_type`,
+            `hours_before`), in chronological order within a sample. `sample` is the row number in
+            `labels`; `hours_before` is prediction time minus measurement time in hours (≥ 0), null
+            for static measurements, which come first.
+    """
+
+    labels: pl.DataFrame
+    measurements: pl.DataFrame
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def outcomes(self) -> np.ndarray:
+        """Label per sample, float32 of 0 and 1, shape [sample]."""
+        return self.labels[schema.BOOLEAN_VALUE].to_numpy().astype(np.float32)
+
+    @property
+    def subject_ids(self) -> np.ndarray:
+        """Subject per sample, int64, shape [sample]."""
+        return self.labels[schema.SUBJECT_ID].to_numpy()
+
+    def take(self, rows: np.ndarray) -> Inputs:
+        """The samples at `rows` (increasing row numbers), renumbered from 0."""
+        kept = pl.DataFrame({SAMPLE: rows.astype(np.uint32), "_new": np.arange(len(rows), dtype=np.uint32)})
+        measurements = (
+            self.measurements.join(kept, on=SAMPLE, how="inner", maintain_order="left")
+            .with_columns(pl.col("_new").alias(SAMPLE))
+            .drop("_new")
+        )
+        return Inputs(self.labels[rows], measurements)
+
+
+def collect_inputs(
+    dataset: Dataset,
+    labels: pl.DataFrame,
+    split: str | None = None,
+    lookback_hours: float | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Inputs:
+    """Gather, for every label of a split, the measurements at or before its prediction time.
+
+    Args:
+        dataset: The MEDS dataset.
+        labels: `subject_id`, `prediction_time`, `boolean_value`.
+        split: Keep only labels whose subject is in this split; None keeps all.
+        lookback_hours: Forget timed measurements older than this many hours; None keeps the whole
+            record. Static measurements are always kept.
+        progress: Called with (files done, files in all).
+
+    Raises:
+        DatasetError: A label names a subject that the dataset does not have.
+    """
+    known = labels.join(dataset.splits, on=schema.SUBJECT_ID, how="left")
+    strangers = known.filter(pl.col(schema.SPLIT).is_null())
+    if len(strangers):
+        raise DatasetError(
+            f"{len(strangers)} labels name subjects that {dataset.path} does not have, the first is subject "
+            f"{strangers[schema.SUBJECT_ID][0]}; make the labels from this dataset with `caretrace cohort`"
+        )
+    if split is not None:
+        known = known.filter(pl.col(schema.SPLIT) == split)
+    known = known.select(schema.LABEL_COLUMNS).sort(schema.SUBJECT_ID, schema.PREDICTION_TIME)
+    asked = known.with_row_index(SAMPLE).drop(schema.BOOLEAN_VALUE)
+    types = dataset.codes.lazy()
+    if schema.EVENT_TYPE not in dataset.codes.columns:  # a MEDS dataset that another tool made
+        types = types.with_columns(pl.lit(schema.EventType.OTHER.value).alias(schema.EVENT_TYPE))
+    types = types.select(schema.CODE, schema.EVENT_TYPE)
+    files = dataset.files(split)
+    parts = []
+    for number, file in enumerate(files, start=1):
+        measurements = pl.scan_parquet(file).select(pl.col(schema.DATA_COLUMNS))
+        parts.append(_precede(measurements, asked.lazy(), lookback_hours).join(types, on=schema.CODE, how="left"))
+        parts[-1] = parts[-1].collect()
+        if progress:
+            progress(number, len(files))
+    gathered = pl.concat(parts) if parts else _empty()
+    return Inputs(known, _ordered(gathered))
+
+
+def _precede(measurements: pl.LazyFrame, asked: pl.LazyFrame, lookback_hours: float | None) -> pl.LazyFrame:
+    """The cut: a measurement stays if it is static, or not later than the prediction time."""
+    time, prediction_time = pl.col(schema.TIME), pl.col(schema.PREDICTION_TIME)
+    timed = time <= prediction_time
+    if lookback_hours is not None:
+        timed &= time >= prediction_time - pl.duration(microseconds=int(lookback_hours * _MICROSECONDS_PER_HOUR))
+    hours = (prediction_time - time).dt.total_microseconds() / _MICROSECONDS_PER_HOUR
+    return (
+        measurements.join(asked, on=schema.SUBJECT_ID, how="inner")
+        .filter(time.is_null() | timed)
+        .select(
+            pl.col(SAMPLE).cast(pl.UInt32),
+            pl.col(schema.CODE),
+            pl.col(schema.NUMERIC_VALUE).cast(pl.Float32),
+            pl.col(schema.TEXT_VALUE).cast(pl.String),
+            hours.cast(pl.Float32).alias(HOURS_BEFORE),
+        )
+    )
+
+
+def _ordered(measurements: pl.DataFrame) -> pl.DataFrame:
+    """Chronological, static first; ties in an order that does not depend on how files were cut."""
+    return measurements.with_columns(pl.col(schema.EVENT_TYPE).fill_null(schema.EventType.OTHER.value)).sort(
+        SAMPLE,
+        HOURS_BEFORE,
+        schema.CODE,
+        schema.NUMERIC_VALUE,
+        schema.TEXT_VALUE,
+        descending=[False, True, False, False, False],
+        nulls_last=[False, False, False, False, False],
+    )
+
+
+def _empty() -> pl.DataFrame:
+    return pl.DataFrame(
+        schema={
+            SAMPLE: pl.UInt32,
+            schema.CODE: pl.String,
+            schema.NUMERIC_VALUE: pl.Float32,
+            schema.TEXT_VALUE: pl.String,
+            HOURS_BEFORE: pl.Float32,
+            schema.EVENT_TYPE: pl.String,
+        }
+    )

@@ -1,0 +1,33 @@
+"""Heads: hidden states → outputs, each with its own loss, masked where the label is missing."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+class RiskHead(nn.Module):
+    """Probability of one outcome, as a logit.
+
+    Args:
+        d_in: Width of the input.
+        d_hidden: Width of the layer in between.
+        dropout: Probability of dropping a hidden unit.
+    """
+
+    def __init__(self, *, d_in: int, d_hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Dropout(dropout), nn.Linear(d_in, d_hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(d_hidden, 1)
+        )
+
+    def forward(self, hidden: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch"]:
+        """Logit per sample."""
+        return self.layers(hidden)[:, 0]
+
+    @staticmethod
+    def loss(logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
+        """Mean binary cross-entropy over the samples whose outcome is known (not NaN); 0 if none is."""
+        known = ~torch.isnan(outcome)
+        each = F.binary_cross_entropy_with_logits(logit[known], outcome[known], reduction="sum")
+        return each / known.sum().clamp(min=1)

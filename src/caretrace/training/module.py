@@ -1,0 +1,104 @@
+"""The one LightningModule: it trains any model that has `forward(batch)` and `loss(output, outcome)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor, nn
+
+from caretrace.data.module import LabelledBatch
+from caretrace.errors import CaretraceError
+from caretrace.training.config import TrainingConfig
+
+
+class TrainingModule(lightning.LightningModule):
+    """AdamW with gradient clipping (by the trainer) and a learning rate that falls when tuning loss stalls.
+
+    Args:
+        model: `forward(batch)` gives outputs, `loss(output, outcome)` their loss.
+        config: Settings of the training.
+        member: Number of this model in the ensemble; gives it a seed of its own.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainingConfig, member: int) -> None:
+        super().__init__()
+        self.model, self.config, self.member = model, config, member
+        self._tuning: list[tuple[Tensor, Tensor]] = []
+        self._train_loss = torch.zeros(())
+        self._train_samples = 0
+        self._resumed_schedule: dict[str, Any] | None = None
+
+    def on_train_epoch_start(self) -> None:
+        """Seed dropout by (seed, member, epoch), so that a resumed run draws the same numbers."""
+        torch.manual_seed(hash((self.config.seed, self.member, self.current_epoch)) % 2**63)
+        self._train_loss, self._train_samples = torch.zeros(()), 0
+
+    def training_step(self, batch: LabelledBatch, index: int) -> Tensor:
+        """Loss of one batch; a loss that is not a number stops the training."""
+        events, outcome = batch
+        loss: Tensor = self.model.loss(self.model(events), outcome)  # type: ignore[operator]
+        if not torch.isfinite(loss):
+            raise CaretraceError(
+                f"the training loss became {loss.item()} in epoch {self.current_epoch}, batch {index}: the last "
+                "good checkpoint is kept; lower training.learning_rate and go on with --resume"
+            )
+        self._train_loss += loss.detach().cpu() * len(outcome)
+        self._train_samples += len(outcome)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the outputs of the epoch before."""
+        self._tuning = []
+
+    def validation_step(self, batch: LabelledBatch, index: int) -> None:
+        """Keep the outputs; metrics are computed over the whole split, not averaged over batches."""
+        del index
+        events, outcome = batch
+        self._tuning.append((self.model(events).detach(), outcome))
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the tuning loss, which rules early stopping, the learning rate and the best checkpoint."""
+        output, outcome = self.tuning_outputs
+        loss = self.model.loss(output, outcome)  # type: ignore[operator]
+        self.log("tuning_loss", loss)
+        self._schedule.step(loss)
+
+    @property
+    def tuning_outputs(self) -> tuple[Tensor, Tensor]:
+        """Outputs and outcomes of the last pass over the tuning split."""
+        output, outcome = (torch.cat(parts) for parts in zip(*self._tuning, strict=True))
+        return output, outcome
+
+    @property
+    def train_loss(self) -> float:
+        """Mean loss over the samples of the epoch so far."""
+        return float(self._train_loss) / max(1, self._train_samples)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """AdamW; the learning rate falls when the tuning loss stalls.
+
+        The schedule is stepped here and not by Lightning, which steps it after the checkpoint of the
+        epoch is written: a resumed run would miss one step.
+        """
+        optimizer = torch.optim.AdamW(
+            self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
+        )
+        self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
+            optimizer, factor=self.config.plateau_factor, patience=self.config.plateau_patience
+        )
+        return optimizer
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The state of the schedule goes with the weights."""
+        checkpoint["schedule"] = self._schedule.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Kept until the optimizer exists."""
+        self._resumed_schedule = checkpoint["schedule"]
+
+    def on_fit_start(self) -> None:
+        """The optimizer exists now: put the schedule back where it was."""
+        if self._resumed_schedule is not None:
+            self._schedule.load_state_dict(self._resumed_schedule)
