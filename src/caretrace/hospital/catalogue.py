@@ -3,6 +3,7 @@
 All numbers are *assumed* (round, textbook-like), not taken from any hospital.
 """
 
+# ruff: noqa: E501 - a table is read by its rows, and wrapped rows cannot be compared
 from __future__ import annotations
 
 from typing import NamedTuple
@@ -28,7 +29,9 @@ PROBLEMS = (
     Problem("cardiac", 0.20, 1.30, (1.2, 0.7, 0.5, 0.1, 0.2, 0.2), ("Coronary Care Unit",)),
     Problem("bleeding", 0.10, 1.25, (1.1, 0.3, 0.4, 0.1, 0.3, 1.2), ("Surgical ICU", "Medical/Surgical ICU")),
     Problem("neurological", 0.12, 1.35, (0.4, 0.4, 0.2, 0.3, 1.3, 0.2), ("Neuro ICU",)),
-    Problem("postoperative", 0.18, 0.90, (0.7, 0.5, 0.3, 0.3, 0.2, 0.4), ("Surgical ICU", "Cardiac Surgery ICU")),
+    Problem(
+        "postoperative", 0.18, 0.90, (0.7, 0.5, 0.3, 0.3, 0.2, 0.4), ("Surgical ICU", "Cardiac Surgery ICU")
+    ),
 )
 POSTOPERATIVE = 5
 
@@ -37,7 +40,13 @@ RACE_SHARES = (0.64, 0.13, 0.08, 0.05, 0.05, 0.05)
 MARITAL = ("MARRIED", "SINGLE", "WIDOWED", "DIVORCED")
 CHRONIC = ("diabetes", "kidney disease", "lung disease", "heart failure", "hypertension")
 # Log odds of each at age 65 and frailty 0, per 10 years, per unit of frailty.
-CHRONIC_LOGITS = ((-1.2, 0.10, 0.4), (-1.9, 0.30, 0.6), (-1.8, 0.15, 0.5), (-1.7, 0.35, 0.7), (0.0, 0.40, 0.3))
+CHRONIC_LOGITS = (
+    (-1.2, 0.10, 0.4),
+    (-1.9, 0.30, 0.6),
+    (-1.8, 0.15, 0.5),
+    (-1.7, 0.35, 0.7),
+    (0.0, 0.40, 0.3),
+)
 
 
 class Vital(NamedTuple):
@@ -62,14 +71,14 @@ class Vital(NamedTuple):
 
 
 VITALS = (
-    Vital("HR", "bpm", 76, 9, 6.5, 0.6, 3.0, (6.5, 3.0, 0, 4.5, 0, 2.0), 25, 220, 0, 1.0),
-    Vital("SpO2", "%", 97.2, 1.0, 1.4, 0.4, 0.2, (0, -2.1, 0, -0.3, 0, 0), 55, 100, 0, 0.97),
-    Vital("RESP", "breaths/min", 16, 2.0, 2.8, 0.4, 0.5, (0.5, 3.3, 0, 1.2, 0, 0), 4, 60, 0, 0.95),
-    Vital("SBP", "mmHg", 126, 12, 9.0, 0.5, 4.0, (-10.0, 0, 0, -2.5, 1.0, -4.0), 45, 240, 0, 0.90),
-    Vital("DBP", "mmHg", 66, 8, 6.0, 0.5, 2.5, (-5.0, 0, 0, -1.5, 0.5, -2.0), 20, 140, 0, 0.90),
+    Vital("HR", "bpm", 76, 8, 5.5, 0.6, 3.0, (8.5, 3.5, 0, 6.0, 0, 2.5), 25, 220, 0, 1.0),
+    Vital("SpO2", "%", 97.4, 0.9, 1.2, 0.4, 0.2, (0, -2.6, 0, -0.4, 0, 0), 55, 100, 0, 0.97),
+    Vital("RESP", "breaths/min", 15.5, 1.8, 2.4, 0.4, 0.5, (0.6, 4.2, 0, 1.6, 0, 0), 4, 60, 0, 0.95),
+    Vital("SBP", "mmHg", 128, 11, 8.0, 0.5, 4.0, (-13.0, 0, 0, -3.0, 1.5, -5.0), 45, 240, 0, 0.90),
+    Vital("DBP", "mmHg", 67, 7, 5.0, 0.5, 2.5, (-6.5, 0, 0, -2.0, 0.8, -2.5), 20, 140, 0, 0.90),
     Vital("MAP", "mmHg", 0, 0, 2.0, 0.2, 0, (0, 0, 0, 0, 0, 0), 25, 170, 0, 0.90),
-    Vital("TEMP", "Cel", 36.8, 0.2, 0.3, 0.8, 0.2, (0, 0, 0, 0.40, 0, 0), 32, 41.8, 1, 0.28),
-    Vital("GCS", "{score}", 15, 0.2, 0.9, 0.8, 0, (-0.4, -0.3, 0, -0.3, -2.3, 0), 3, 15, 0, 0.28),
+    Vital("TEMP", "Cel", 36.7, 0.2, 0.25, 0.8, 0.2, (0, 0, 0, 0.50, 0, 0), 32, 41.8, 1, 0.28),
+    Vital("GCS", "{score}", 15, 0.2, 0.8, 0.8, 0, (-0.4, -0.3, 0, -0.3, -2.8, 0), 3, 15, 0, 0.28),
 )
 HR, SPO2, RESP, SBP, DBP, MAP, TEMP, GCS = range(8)
 

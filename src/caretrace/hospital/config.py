@@ -20,21 +20,21 @@ class Dynamics:
     off by shocks.
     """
 
-    reversion: float = 0.10  # per hour; assumed, half-life about 7 h
+    reversion: float = 0.15  # per hour; assumed, half-life about 7 h
     volatility: float = 0.10  # per square root of an hour; assumed, stationary sd about 0.22
-    drift_improving: float = -0.030  # set-point per hour; assumed
-    drift_deteriorating: float = 0.030  # set-point per hour; assumed
+    drift_improving: float = -0.035  # set-point per hour; assumed
+    drift_deteriorating: float = 0.040  # set-point per hour; assumed
     setpoint_max: float = 3.6  # assumed
     switch_per_hour: float = 0.010  # chance to change phase in an hour; assumed, a phase lasts 4 days
-    recovery_share: float = 0.92  # of the changes, how many go to the better of the two others; assumed
-    shock_per_hour: float = 0.0012  # assumed, one in 35 days at average frailty
+    recovery_share: float = 0.97  # of the changes, how many go to the better of the two others; assumed
+    shock_per_hour: float = 0.0006  # assumed, one in 35 days at average frailty
     shock_frailty: float = 0.35  # log rate per unit of frailty; assumed
     shock_size: float = 0.9  # severity added at once; assumed
-    death_log_hazard: float = -13.5  # per hour, at severity 0, age 65, frailty 0; assumed
-    death_severity: float = 2.3  # log hazard per unit of severity; assumed
+    death_log_hazard: float = -13.7  # per hour, at severity 0, age 65, frailty 0; assumed
+    death_severity: float = 2.6  # log hazard per unit of severity; assumed
     death_age: float = 0.5  # log hazard per 10 years; assumed
-    death_frailty: float = 0.9  # log hazard per unit of frailty; assumed
-    calm_severity: float = 0.75  # below this a patient counts as calm; assumed
+    death_frailty: float = 0.6  # log hazard per unit of frailty; assumed
+    calm_severity: float = 0.85  # below this a patient counts as calm; assumed
     calm_hours: int = 8  # calm for this long before discharge is considered; assumed
     discharge_per_hour: float = 0.08  # once calm for long enough; assumed
     ward_death_logit: float = -4.9  # of dying on the ward after the ICU; assumed
@@ -75,6 +75,6 @@ class HospitalConfig:
         if not 0 <= self.noise <= 10:
             raise ConfigError(f"noise: got {self.noise}; give a factor from 0 to 10")
         if not 1 <= self.oracle_replicates <= 10_000:
-            raise ConfigError(f"oracle_replicates: got {self.oracle_replicates}; give a number from 1 to 10000")
+            raise ConfigError(f"oracle_replicates: got {self.oracle_replicates}; give 1 to 10000")
         if not 49 <= self.dynamics.max_icu_hours <= 2000:
             raise ConfigError(f"dynamics.max_icu_hours: got {self.dynamics.max_icu_hours}; give 49 to 2000")

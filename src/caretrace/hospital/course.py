@@ -63,7 +63,7 @@ def run_icu(start: IcuState, d: Dynamics, rng: np.random.Generator) -> IcuPath:
         hours=np.zeros(n),
         died=np.zeros(n, np.bool_),
         exit=start.take(np.arange(n)),
-        at={},
+        at={hour: (np.zeros(0, np.int64), start.take(np.zeros(0, np.int64))) for hour in LANDMARK_HOURS},
     )
     state, who, hour = start.take(np.arange(n)), np.arange(n), 0
     while len(who):

@@ -50,7 +50,6 @@ def grow_cultures(
     none = organism[sample] < 0
     u = rng.random(len(sample))
     verdict = np.where(none, 0, np.where(u < resistant, 1, np.where(u < resistant + 0.05, 2, 3)))
-    drugs = sorted({name for panel in PANELS for name, _ in panel})
     admission = stays.admission[stay[sample]]
     return pl.DataFrame(
         {
@@ -61,7 +60,7 @@ def grow_cultures(
             "specimen": words(SPECIMENS, specimen[sample]),
             "test": words(TESTS, specimen[sample]),
             "organism": words([*ORGANISMS, None], organism[sample] % (len(ORGANISMS) + 1)),
-            "antibiotic": words([*drugs, None], np.array([drugs.index(a) if a else len(drugs) for a in antibiotic], np.int64)),
+            "antibiotic": pl.Series(antibiotic, dtype=pl.String),
             "sensitivity": words([None, "R", "I", "S"], verdict),
             "comment": words(_COMMENTS, comment[sample]),
         }
@@ -93,5 +92,6 @@ def _pick(shares: NDArray[np.float64], rng: np.random.Generator) -> Ints:
 
 def _panel(organism: Ints, nth: Ints) -> tuple[list[str | None], NDArray[np.float64]]:
     """The nth antibiotic tested on each organism, with its chance of resistance; none for no growth."""
-    pairs = [(None, 0.0) if o < 0 else PANELS[o][n] for o, n in zip(organism.tolist(), nth.tolist(), strict=True)]
+    places = zip(organism.tolist(), nth.tolist(), strict=True)
+    pairs = [(None, 0.0) if o < 0 else PANELS[o][n] for o, n in places]
     return [name for name, _ in pairs], np.array([chance for _, chance in pairs])

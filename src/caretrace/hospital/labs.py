@@ -56,10 +56,7 @@ def report_labs(
     """
     icu, ward = _icu_draws(stays, signals, rng), _ward_draws(people, admissions, stays, rng)
     draws = Draws(
-        *(
-            np.concatenate([getattr(icu, f.name), getattr(ward, f.name)])
-            for f in dataclasses.fields(Draws)
-        )
+        *(np.concatenate([getattr(icu, f.name), getattr(ward, f.name)]) for f in dataclasses.fields(Draws))
     )
     order = np.lexsort((draws.time, draws.admission))
     draws = Draws(*(getattr(draws, f.name)[order] for f in dataclasses.fields(Draws)))
@@ -183,7 +180,10 @@ def _values(
     out = np.empty((len(person), len(LABS)))
     for i, lab in enumerate(LABS):
         signal = (draws.slow if lab.slow else draws.fast) * (loads @ np.array(lab.gains))
-        own = people.lab_offset[person, i] * lab.between + people.chronic[person, lab.chronic[0]] * lab.chronic[1]
+        own = (
+            people.lab_offset[person, i] * lab.between
+            + people.chronic[person, lab.chronic[0]] * lab.chronic[1]
+        )
         error = noise * lab.noise * rng.standard_normal(len(person))
         if lab.name == "Haemoglobin":
             own = own + 0.9 * people.male[person]
@@ -191,5 +191,3 @@ def _values(
         raw = lab.typical * np.exp(np.minimum(total, 8)) if lab.log else lab.typical + total
         out[:, i] = np.round(np.clip(raw, lab.low, lab.high), lab.decimals)
     return out
-
-

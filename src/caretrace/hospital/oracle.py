@@ -102,8 +102,10 @@ def _one_hour(futures: _Futures, d: Dynamics, rng: np.random.Generator) -> None:
     futures.hospital[gone] += futures.alive[gone] * ward_death_probability(left.take(~back), d)
     futures.alive[gone] = 0
     advance(futures.state, d, rng)
-    _put(futures.state, leaving[back], come_back(left.take(back), d, rng))
-    futures.in_stay[leaving[back]] = False
+    returning = leaving[back]
+    if len(returning):
+        _put(futures.state, returning, come_back(left.take(back), d, rng))
+        futures.in_stay[returning] = False
 
 
 def _put(state: IcuState, index: Ints, values: IcuState) -> None:

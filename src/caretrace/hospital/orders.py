@@ -66,9 +66,9 @@ def prescribe(
     orders = _Orders()
     n = len(admissions)
     everyone, first = np.arange(n), admissions.admit + rng.integers(30, 300, n) * 60
-    for kind, (_, share) in enumerate(catalogue.ROUTINE):
+    for routine, (_, share) in enumerate(catalogue.ROUTINE):
         takes = everyone[rng.random(n) < share]
-        orders.add(takes, first[takes], admissions.discharge[takes], kind)
+        orders.add(takes, first[takes], admissions.discharge[takes], routine)
     for illness, drug in enumerate(catalogue.LONG_TERM):
         takes = everyone[people.chronic[admissions.person, illness] & (rng.random(n) < 0.8)]
         start = first[takes] + rng.integers(0, 600, len(takes)) * 60
@@ -98,7 +98,9 @@ def prescribe(
     )
 
 
-def _course(orders: _Orders, stays: Stays, mask: Mask, kind: int, share: float, rng: np.random.Generator) -> None:
+def _course(
+    orders: _Orders, stays: Stays, mask: Mask, kind: int, share: float, rng: np.random.Generator
+) -> None:
     """A drug ordered for some of the spans of a treatment; written an hour or so after the decision."""
     stay, start, end = _times(stays, mask, rng)
     chosen = rng.random(len(stay)) < share
@@ -145,8 +147,9 @@ def perform(
     brain = signals.loads[:, BRAIN] > 0.9
     heart = signals.loads[:, CIRCULATION] > 0.9
     # Assumed: pictures in the first hours, by problem, and a daily film for the ventilated.
-    for picture, share in zip(catalogue.IMAGING, (0.6, 0.1 + 0.7 * brain, 0.1 + 0.4 * heart), strict=True):
-        stay = np.flatnonzero(rng.random(len(stays)) < share)
+    shares = (np.full(len(stays), 0.6), 0.1 + 0.7 * brain, 0.1 + 0.4 * heart)
+    for picture, wanted in zip(catalogue.IMAGING, shares, strict=True):
+        stay = np.flatnonzero(rng.random(len(stays)) < wanted)
         start = moments(stays, stay, rng.integers(0, 8, len(stay)), rng)
         add((picture,), stay, start, start + 15 * 60)
     stay, hour = np.nonzero(treatments.ventilated & (np.arange(signals.severity.shape[1]) % 24 == 18))
@@ -197,13 +200,15 @@ def infuse(
     hours = np.arange(pressure.shape[1])
     maintenance = signals.present & (hours < 72) & (rng.random((len(stays), 1)) < 0.55)
     masks = (treatments.vasopressor, treatments.sedated, treatments.insulin, maintenance)
-    for kind, (mask, rate) in enumerate(zip(masks, rates, strict=True)):
-        stay, first, after = _pieces(mask, _FLUIDS[kind][3])
+    for fluid, (mask, table) in enumerate(zip(masks, rates, strict=True)):
+        stay, first, after = _pieces(mask, _FLUIDS[fluid][3])
         start = stays.begin[stay] + first * HOUR + 300
         end = np.minimum(stays.begin[stay] + after * HOUR + 300, stays.end[stay])
-        value = rate[stay, first] * rng.lognormal(0, 0.15, len(stay))
-        orders.add(stay, start, end, kind, value)
-    stay, hour = np.nonzero((rng.random(pressure.shape) < np.clip(0.05 * (pressure - 1), 0, 0.15)) & signals.present)
+        value = table[stay, first] * rng.lognormal(0, 0.15, len(stay))
+        orders.add(stay, start, end, fluid, value)
+    stay, hour = np.nonzero(
+        (rng.random(pressure.shape) < np.clip(0.05 * (pressure - 1), 0, 0.15)) & signals.present
+    )
     start = moments(stays, stay, hour, rng)
     orders.add(stay, start, np.minimum(start + 1800, stays.end[stay]), 4, 1000.0)
     place, start, end, kind, rate = orders.sorted(stays.stay_id)

@@ -54,6 +54,12 @@ class IcuState:
         return IcuState(**{f.name: getattr(self, f.name)[index] for f in dataclasses.fields(self)})
 
 
+def concatenate(states: list[IcuState]) -> IcuState:
+    """All stays of several states, in order."""
+    names = [field.name for field in dataclasses.fields(IcuState)]
+    return IcuState(**{name: np.concatenate([getattr(s, name) for s in states]) for name in names})
+
+
 def static_risk(age: NDArray[np.float64], frailty: NDArray[np.float64], d: Dynamics) -> NDArray[np.float64]:
     """Log hazard of death that age (years) and frailty (unit-free) add; axis `[subject]`."""
     return d.death_age * (age - 65) / 10 + d.death_frailty * frailty

@@ -31,7 +31,9 @@ STREAMS = (
 )  # fmt: skip
 
 
-def simulate(out: Path, config: HospitalConfig, progress: Callable[[float], None] | None = None) -> dict[str, int]:
+def simulate(
+    out: Path, config: HospitalConfig, progress: Callable[[float], None] | None = None
+) -> dict[str, int]:
     """Simulate a hospital and write its raw tables and the truth behind them.
 
     People are drawn in chunks with seeds of their own: a larger `subjects` with the same seed repeats

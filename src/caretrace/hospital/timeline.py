@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from caretrace.hospital import catalogue
 from caretrace.hospital.config import HospitalConfig
-from caretrace.hospital.course import LANDMARK_HOURS, Course, run_course
+from caretrace.hospital.course import LANDMARK_HOURS, Course, IcuPath, run_course
 from caretrace.hospital.oracle import death_probabilities
 from caretrace.hospital.population import People, Plan
-from caretrace.hospital.severity import enter, static_risk
+from caretrace.hospital.severity import concatenate, enter, static_risk
 
 T = TypeVar("T", bound=np.generic)
 
@@ -122,7 +122,9 @@ def live(
     return _keep(admissions, stays, happens)
 
 
-def _ward_only(n: int, risk: NDArray[np.float64], rng: np.random.Generator) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:  # fmt: skip
+def _ward_only(
+    n: int, risk: NDArray[np.float64], rng: np.random.Generator
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Length in hours and death of admissions without an ICU stay; median 3 days, assumed."""
     died = rng.random(n) < 1 / (1 + np.exp(5.0 - 0.7 * risk))
     return np.clip(rng.lognormal(np.log(72), 0.7, n), 8, 30 * 24), died
@@ -163,16 +165,6 @@ def _stays(
     died = np.concatenate([first.died, second.died])
     end = _minute(begin + np.concatenate([first.hours, second.hours]) * HOUR)
     width = max(first.severity.shape[1], second.severity.shape[1])
-    oracle = {}
-    for hour in LANDMARK_HOURS:
-        chances = np.full((len(begin), 2), np.nan)
-        for path, offset in ((first, 0), (second, len(icu))):
-            if hour in path.at:
-                who, state = path.at[hour]
-                chances[who + offset] = np.column_stack(
-                    death_probabilities(state, config.dynamics, config.oracle_replicates, rng)
-                )
-        oracle[hour] = chances
     return Stays(
         stay_id=admissions.admission_id[admission] * 10 + order,
         admission=admission,
@@ -183,8 +175,28 @@ def _stays(
         severity=_join(first.severity, second.severity, width, np.nan),
         setpoint=_join(first.setpoint, second.setpoint, width, np.nan),
         phase=_join(first.phase, second.phase, width, -1),
-        oracle=oracle,
+        oracle=_oracle((first, second), len(begin), config, rng),
     )
+
+
+def _oracle(
+    paths: tuple[IcuPath, IcuPath], count: int, config: HospitalConfig, rng: np.random.Generator
+) -> dict[int, NDArray[np.float64]]:
+    """Chances of death at each landmark, `[stay, 2]`; stays of both paths in order, in one long run."""
+    oracle = {hour: np.full((count, 2), np.nan) for hour in LANDMARK_HOURS}
+    asked = [
+        (hour, who + offset, state)
+        for hour in LANDMARK_HOURS
+        for path, offset in zip(paths, (0, len(paths[0].died)), strict=True)
+        for who, state in [path.at[hour]]
+    ]
+    states = concatenate([state for _, _, state in asked])
+    chances = np.column_stack(death_probabilities(states, config.dynamics, config.oracle_replicates, rng))
+    start = 0
+    for hour, who, _ in asked:
+        oracle[hour][who] = chances[start : start + len(who)]
+        start += len(who)
+    return oracle
 
 
 def _keep(admissions: Admissions, stays: Stays, happens: NDArray[np.bool_]) -> tuple[Admissions, Stays]:
@@ -193,9 +205,7 @@ def _keep(admissions: Admissions, stays: Stays, happens: NDArray[np.bool_]) -> t
     kept = {f.name: getattr(admissions, f.name)[happens] for f in dataclasses.fields(admissions)}
     index = np.flatnonzero(happens[stays.admission])
     index = index[np.lexsort((stays.begin[index], stays.admission[index]))]
-    rest = {
-        f.name: getattr(stays, f.name)[index] for f in dataclasses.fields(stays) if f.name != "oracle"
-    }
+    rest = {f.name: getattr(stays, f.name)[index] for f in dataclasses.fields(stays) if f.name != "oracle"}
     rest["admission"] = place[rest["admission"]]
     oracle = {hour: chances[index] for hour, chances in stays.oracle.items()}
     return Admissions(**kept), Stays(**rest, oracle=oracle)

@@ -89,6 +89,6 @@ def describe_path(people: People, admissions: Admissions, stays: Stays) -> pl.Da
             "hour": hour.astype(np.int16),
             "severity": stays.severity[stay, hour],
             "setpoint": stays.setpoint[stay, hour],
-            "phase": words(PHASES, stays.phase[stay, hour]),
+            "phase": words(PHASES, stays.phase[stay, hour].astype(np.int64)),
         }
     )

@@ -124,5 +124,3 @@ def _rows(
         out[:, i] = np.round(np.clip(values[:, i], v.low, v.high), v.decimals)
     look, vital = np.nonzero(written)
     return stay[look], time[look], vital, out[look, vital]
-
-
