@@ -1,0 +1,311 @@
+"""Raw tables of one source → a MEDS dataset folder, whole or not at all."""
+
+from __future__ import annotations
+
+import fnmatch
+import importlib
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import ibis
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+import caretrace
+from caretrace import schema
+from caretrace.errors import InputError
+from caretrace.files import refuse_existing, whole_folder, write_json
+from caretrace.ingest import events, tables, writing
+from caretrace.ingest.catalogue import source_mapping, sources_that_fit
+from caretrace.ingest.engine import POSITION, SUFFIXES, Engine, find_file, running
+from caretrace.ingest.mapping import SourceMapping, Table
+from caretrace.ingest.quality import TableQuality, report
+from caretrace.ingest.splits import DEFAULT_FRACTIONS, split_of, split_subjects
+
+# Called before each step with its name and the rows it has.
+Progress = Callable[[str, int], None]
+Files = dict[str, list[tuple[Path, str]]]
+
+
+def ingest(
+    source: str,
+    raw: Path,
+    out: Path,
+    *,
+    splits: Literal["official", "hash"] = "official",
+    engine: str = "duckdb",
+    memory_limit: str = "4GB",
+    subjects_per_file: int = 1000,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Turn the raw tables of `source` into a MEDS dataset.
+
+    Args:
+        source: Name of the source; see `caretrace.ingest.sources`.
+        raw: Folder with the raw tables; only read.
+        out: Dataset folder to make; must not exist.
+        splits: `official` follows the source's own split where it has one, `hash` never does.
+        engine: Engine that runs the mapping.
+        memory_limit: What the engine may use before it spills to disk, for example `4GB`.
+        subjects_per_file: Subjects in one data file.
+        progress: Told each step and its number of rows.
+
+    Returns:
+        The quality report, as in `metadata/quality.json`.
+
+    Raises:
+        OutputExistsError: `out` is taken; nothing was read.
+        ConfigError: Unknown source, engine or memory limit.
+        InputError: A table or column is missing, or a file cannot be trusted.
+    """
+    refuse_existing(out)
+    mapping = source_mapping(source)
+    if not raw.is_dir():
+        raise InputError(f"{raw} is not a folder; give the folder with the raw tables of {source}")
+    with whole_folder(out) as folder:
+        work = folder / ".work"
+        work.mkdir()
+        with running(work, engine=engine, memory_limit=memory_limit) as started:
+            run = _Run(mapping, started, folder, progress or (lambda _step, _rows: None))
+            quality = run.all(raw, *_prepared(mapping, raw, work), splits, subjects_per_file)
+        shutil.rmtree(work)
+    return quality
+
+
+class _Run:
+    """One ingest on its way: what has been loaded so far, and what to say about it."""
+
+    def __init__(self, mapping: SourceMapping, engine: Engine, folder: Path, progress: Progress) -> None:
+        self.mapping = mapping
+        self.engine = engine
+        self.folder = folder
+        self.progress = progress
+        self.rows: dict[str, Any] = {}
+        self.tables: dict[str, TableQuality] = {}
+        self.views: dict[str, TableQuality] = {}
+
+    def all(
+        self, raw: Path, prepared: Path, consumed: list[str], splits: str, subjects_per_file: int
+    ) -> dict[str, Any]:
+        files = _find(self.mapping, prepared)
+        for name, found in files.items():
+            tables.check_headers(self.mapping.tables[name], found)
+        (self.folder / schema.METADATA_DIR).mkdir()
+        self._values()
+        base = self.mapping.subject_base
+        for name in sorted(self.mapping.tables, key=lambda name: name != base):
+            self._load(self.mapping.tables[name], files.get(name, []))
+        events.prepare_tables(self.engine)
+        for name in self.mapping.tables:
+            self._events(name)
+        for name in self.mapping.views:
+            self._events(name)
+        assigned = self._splits(splits)
+        around = self._around(raw, files, consumed)
+        self.progress("writing", sum(table.events for table in self.tables.values()))
+        return self._write(assigned, around, splits, subjects_per_file)
+
+    def _values(self) -> None:
+        for name, table in self.mapping.values.items():
+            columns = {column: [row[i] for row in table.rows] for i, column in enumerate(table.columns)}
+            self.rows[name] = self.engine.create(name, pa.table(columns))
+
+    def _load(self, table: Table, files: list[tuple[Path, str]]) -> None:
+        if not files:
+            self.rows[table.name] = self._absent(table)
+            return
+        self.progress(table.name, 0)
+        malformed = tables.load_table(self.engine, table, files, self.mapping)
+        quality = tables.set_aside(self.engine, table, malformed, self.folder / schema.QUARANTINE_DIR)
+        quality.files = [label for _, label in files]
+        if not quality.rows_loaded and not table.optional:
+            raise InputError(
+                f"{', '.join(quality.files)}: no usable row ({quality.rows_read} read, {quality.rows_quarantined} "
+                f"unreadable), but {self.mapping.source} needs this table; fetch it again"
+            )
+        self.tables[table.name] = quality
+        self.rows[table.name] = tables.loaded(self.engine, table)
+        self._make_views(table.name)
+        if table.name == self.mapping.subject_base:
+            subjects = self.rows[self.mapping.subjects]
+            column = self._subject_column()
+            self.engine.create("subjects", subjects.select(subject_id=subjects[column]).distinct())
+
+    def _absent(self, table: Table) -> Any:
+        """An optional table that is not there still has its columns, so that joins to it find nothing."""
+        kinds = {
+            "subject": "int64",
+            "int": "int64",
+            "number": "float64",
+            "time": "timestamp",
+            "clock": "int64",
+        }
+        columns = {column.name: kinds.get(column.kind, "string") for column in table.columns}
+        shape = ibis.schema({"_file": "string", "_row": "int64", POSITION: "int64", **columns})
+        self.engine.connection.create_table(f"all_{table.name}", schema=shape, overwrite=True)
+        self.rows[table.name] = self.engine.table(f"all_{table.name}")
+        self._make_views(table.name)
+        return self.rows[table.name]
+
+    def _make_views(self, name: str) -> None:
+        for view in self.mapping.views.values():
+            if view.source == name:
+                rows = self.rows[name]
+                names = {column: rows[column] for column in self.mapping.tables[name].names}
+                made = rows.group_by(view.by).aggregate(
+                    **{column: formula.compile(names) for column, formula in view.columns.items()},
+                )
+                made = made.filter(made[view.by].notnull())
+                self.rows[view.name] = self.engine.create(
+                    view.name, made.mutate(**{POSITION: ibis.literal(0, "int64")})
+                )
+
+    def _events(self, name: str) -> None:
+        view = self.mapping.views.get(name)
+        if view is not None:
+            number = self.engine.count(self.rows[name])
+            self.views[name] = TableQuality(files=[], rows_read=number, rows_loaded=number)
+        table = view or self.mapping.tables[name]
+        quality = self.views.get(name) or self.tables.get(name)
+        if quality is None:
+            return
+        self.progress(name, quality.rows_loaded)
+        events.write_events(self.engine, table, self.rows, self.mapping, quality)
+
+    def _subject_column(self) -> str:
+        name = self.mapping.subjects
+        table = self.mapping.views.get(name) or self.mapping.tables[name]
+        if table.subject is None:
+            raise InputError(f"{self.mapping.source}: the subject table {name} has no column of type subject")
+        return table.subject
+
+    def _splits(self, splits: str) -> dict[int, str]:
+        everyone = self.engine.fetch(self.engine.table("subjects"))[schema.SUBJECT_ID].to_pylist()
+        assigned = split_subjects(everyone, DEFAULT_FRACTIONS)
+        rows = self.rows[self.mapping.subjects]
+        for official in reversed(self.mapping.official_splits if splits == "official" else ()):
+            names = {column: rows[column] for column in rows.columns}
+            chosen = rows.filter(ibis.coalesce(official.when.compile(names), False))
+            for subject in self.engine.fetch(chosen)[self._subject_column()].to_pylist():
+                assigned[subject] = split_of(subject, official.fractions)
+        return assigned
+
+    def _write(
+        self, assigned: Mapping[int, str], around: dict[str, Any], splits: str, subjects_per_file: int
+    ) -> dict[str, Any]:
+        writing.write_data(self.engine, assigned, self.folder, subjects_per_file)
+        codes = writing.write_codes(self.engine, self.folder)
+        writing.write_splits(assigned, self.folder)
+        writing.write_metadata(self.mapping, self.folder)
+        shutil.copyfile(self.mapping.folder / "predicates.yaml", self.folder / schema.PREDICATES_FILE)
+        official = splits == "official" and bool(self.mapping.official_splits)
+        header = {
+            "source": self.mapping.source,
+            "caretrace_version": caretrace.__version__,
+            "subjects": len(assigned),
+            "codes": codes,
+            "splits": {name: list(assigned.values()).count(name) for name in schema.SPLITS},
+            "splits_by": "the source's own split" if official else "salted hash of subject_id",
+        }
+        quality = report(header, self.tables, self.views, around)
+        written = sum(
+            pq.read_metadata(path).num_rows for path in (self.folder / schema.DATA_DIR).rglob("*.parquet")
+        )
+        if written != quality["events"]:
+            raise InputError(
+                f"{written} events written but {quality['events']} counted; this is a fault of caretrace, report it"
+            )
+        write_json(self.folder / schema.QUALITY_FILE, quality)
+        return quality
+
+    def _around(self, raw: Path, files: Files, consumed: list[str]) -> dict[str, Any]:
+        """What lies in the raw folder beside the mapped tables, and which tables are not there."""
+        mapped = {label for found in files.values() for _, label in found}
+        not_mapped, unknown, ignored = [], [], []
+        for label in _listing(raw, self.mapping):
+            stem = next((label.removesuffix(end) for end in SUFFIXES if label.endswith(end)), label)
+            reason = self.mapping.not_mapped.get(stem)
+            if label in mapped or any(fnmatch.fnmatch(label, pattern) for pattern in consumed):
+                continue
+            if reason is not None:
+                not_mapped.append({"file": label, "rows": self._count(raw / label, label), "reason": reason})
+            elif not any(fnmatch.fnmatch(label, pattern) for pattern in self.mapping.ignored_files):
+                unknown.append(label)
+            else:
+                ignored.append(label)
+        missing = [file for t in self.mapping.tables.values() if t.name not in files for file in t.files]
+        folders = [name for name in self.mapping.never_read if (raw / name).exists()]
+        return {
+            "not_mapped": not_mapped,
+            "missing_optional": missing,
+            "unknown_files": unknown,
+            "ignored_files": ignored,
+            "never_read": {name: self.mapping.never_read[name] for name in folders},
+        }
+
+    def _count(self, path: Path, label: str) -> int:
+        self.progress(label, 0)
+        malformed = self.engine.load_text("counted", [(path, label)])
+        rows = self.engine.count(self.engine.table("counted")) + len(malformed)
+        self.engine.drop("counted")
+        return rows
+
+
+def _prepared(mapping: SourceMapping, raw: Path, work: Path) -> tuple[Path, list[str]]:
+    """The folder with the tables (`raw`, or what `prepare.py` makes of it) and the raw files read for it."""
+    if not (mapping.folder / "prepare.py").exists():
+        return raw, []
+    module = importlib.import_module(f"caretrace.ingest.sources.{mapping.folder.name}.prepare")
+    prepared: tuple[Path, list[str]] = module.prepare(raw, work / "prepared")
+    return prepared
+
+
+def _find(mapping: SourceMapping, raw: Path) -> Files:
+    """The files of every table that is there.
+
+    Raises:
+        InputError: A required table is missing, or nothing here belongs to this source.
+    """
+    files: Files = {}
+    for table in mapping.tables.values():
+        found = [
+            (path, path.relative_to(raw).as_posix()) for stem in table.files if (path := find_file(raw, stem))
+        ]
+        if found:
+            files[table.name] = found
+    missing = [table for table in mapping.tables.values() if table.name not in files and not table.optional]
+    if not files or len(missing) == sum(not table.optional for table in mapping.tables.values()):
+        fits = [name for name in sources_that_fit(raw) if name != mapping.source]
+        hint = (
+            f"it looks like {fits[0]}: run `caretrace ingest {fits[0]} ...`" if fits else _expected(mapping)
+        )
+        raise InputError(
+            f"{raw} is not a {mapping.source} folder: none of its required tables is there; {hint}"
+        )
+    if missing:
+        places = ", ".join(" or ".join(f"{stem}.csv[.gz]" for stem in table.files) for table in missing)
+        raise InputError(
+            f"{raw}: {mapping.source} needs {places}, which is missing; fetch it from {mapping.url} "
+            "or point at the folder that holds it"
+        )
+    return files
+
+
+def _expected(mapping: SourceMapping) -> str:
+    stems = [" or ".join(table.files) for table in mapping.tables.values() if not table.optional]
+    return f"expected {', '.join(stems[:4])} (.csv, .csv.gz or .parquet); see {mapping.url}"
+
+
+def _listing(raw: Path, mapping: SourceMapping) -> list[str]:
+    """Every file below `raw` but those in folders that are never read."""
+    found = []
+    for folder, inside, names in os.walk(raw):
+        here = Path(folder)
+        inside[:] = sorted(
+            name for name in inside if (here / name).relative_to(raw).as_posix() not in mapping.never_read
+        )
+        found += [(here / name).relative_to(raw).as_posix() for name in names]
+    return sorted(found)

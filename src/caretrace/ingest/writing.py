@@ -1,0 +1,159 @@
+"""Measurements → MEDS 0.4 files, in an order that is the same on every run and every machine."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import meds
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+import caretrace
+from caretrace import schema
+from caretrace.errors import ConfigError, unknown_name
+from caretrace.files import write_json
+from caretrace.ingest.engine import Engine
+from caretrace.ingest.events import CODES, EVENTS, ORDER
+from caretrace.ingest.mapping import SourceMapping
+
+MEDS_VERSION = "0.4.1"
+
+_DATA = pa.schema(
+    [
+        pa.field(schema.SUBJECT_ID, pa.int64(), nullable=False),
+        pa.field(schema.TIME, pa.timestamp("us")),
+        pa.field(schema.CODE, pa.string(), nullable=False),
+        pa.field(schema.NUMERIC_VALUE, pa.float32()),
+        pa.field(schema.TEXT_VALUE, pa.large_string()),
+    ]
+)
+
+
+def write_data(engine: Engine, split_of: Mapping[int, str], folder: Path, subjects_per_file: int) -> None:
+    """Write `data/<split>/<n>.parquet`: a subject in one file, in one run, static first, then by time.
+
+    Args:
+        engine: Holds the events.
+        split_of: Subject → split, for every subject.
+        folder: The dataset.
+        subjects_per_file: Subjects of one file, in ascending order of their id.
+    """
+    shards: list[tuple[str, int]] = []
+    rows: list[tuple[int, int]] = []
+    for split in schema.SPLITS:
+        members = sorted(subject for subject, name in split_of.items() if name == split)
+        for start in range(0, len(members), subjects_per_file):
+            rows += [(subject, len(shards)) for subject in members[start : start + subjects_per_file]]
+            shards.append((split, start // subjects_per_file))
+    table = {
+        "_member": pa.array([r[0] for r in rows], pa.int64()),
+        "_shard": pa.array([r[1] for r in rows], pa.int32()),
+    }
+    members_table = engine.create("shards", pa.table(table))
+    events = engine.table(EVENTS)
+    joined = events.inner_join(members_table, events[schema.SUBJECT_ID] == members_table["_member"])
+    ordered = joined.order_by(
+        ["_shard", schema.SUBJECT_ID, joined[schema.TIME].asc(nulls_first=True), *ORDER]
+    ).select("_shard", *schema.DATA_COLUMNS)
+    written = set()
+    for shard, content in _by_shard(engine.batches(ordered)):
+        split, number = shards[shard]
+        _write(content, folder / schema.DATA_DIR / split / f"{number}.parquet")
+        written.add(shard)
+    for shard, (split, number) in enumerate(shards):
+        if shard not in written:  # subjects without a single measurement still have their file
+            _write(_DATA.empty_table(), folder / schema.DATA_DIR / split / f"{number}.parquet")
+
+
+def write_codes(engine: Engine, folder: Path) -> int:
+    """Write `metadata/codes.parquet`, one row per code in alphabetical order.
+
+    Returns:
+        Number of codes.
+
+    Raises:
+        ConfigError: A template of the source gave an event type that does not exist.
+    """
+    codes: dict[str, dict[str, Any]] = {}
+    order = [schema.CODE, "_table", "_event"]
+    for row in engine.fetch(engine.table(CODES).order_by(order)).to_pylist():
+        code = codes.setdefault(row[schema.CODE], dict.fromkeys((*_CODE_FIELDS[1:], "count")) | {"count": 0})
+        code["count"] += row["count"]
+        for name in _CODE_FIELDS[1:]:
+            code[name] = row[name] if code[name] is None else code[name]
+    valid = [str(kind) for kind in schema.EventType]
+    for name, code in codes.items():
+        if code[schema.EVENT_TYPE] not in valid:
+            kind = unknown_name("event_type", str(code[schema.EVENT_TYPE]), valid)
+            raise ConfigError(f"events.yaml, code {name}: {kind}")
+    columns: dict[str, Any] = {schema.CODE: pa.array(list(codes), pa.string())}
+    for name in _CODE_FIELDS[1:]:
+        columns[name] = pa.array([code[name] for code in codes.values()], pa.string())
+    columns[schema.PARENT_CODES] = pa.nulls(len(codes), pa.list_(pa.string()))
+    columns["count"] = pa.array([code["count"] for code in codes.values()], pa.int64())
+    names = [schema.CODE, schema.DESCRIPTION, schema.PARENT_CODES, schema.UNIT, schema.EVENT_TYPE, "count"]
+    pq.write_table(pa.table(columns).select(names), folder / schema.CODES_FILE, compression="zstd")
+    return len(codes)
+
+
+def write_splits(split_of: Mapping[int, str], folder: Path) -> None:
+    """Write `metadata/subject_splits.parquet`, one row per subject."""
+    subjects = sorted(split_of)
+    table = pa.table(
+        {
+            schema.SUBJECT_ID: pa.array(subjects, pa.int64()),
+            schema.SPLIT: pa.array([split_of[subject] for subject in subjects], pa.string()),
+        }
+    )
+    pq.write_table(table, folder / schema.SPLITS_FILE, compression="zstd")
+
+
+def write_metadata(mapping: SourceMapping, folder: Path) -> None:
+    """Write `metadata/dataset.json`."""
+    values = {
+        "dataset_name": mapping.source,
+        "dataset_version": mapping.version,
+        "etl_name": "caretrace",
+        "etl_version": caretrace.__version__,
+        "meds_version": MEDS_VERSION,
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "license": mapping.licence,
+        "location_uri": mapping.url,
+        "description_uri": mapping.url,
+    }
+    meds.DatasetMetadataSchema.validate(values)
+    write_json(folder / schema.DATASET_FILE, values)
+
+
+_CODE_FIELDS = (schema.CODE, schema.DESCRIPTION, schema.UNIT, schema.EVENT_TYPE)
+
+
+def _by_shard(batches: Any) -> Iterator[tuple[int, pa.Table]]:
+    """Cut a stream ordered by `_shard` where the shard changes."""
+    held: list[pa.RecordBatch] = []
+    current = -1
+    for batch in batches:
+        start = 0
+        shards = batch.column("_shard")
+        while start < len(batch):
+            shard = shards[start].as_py()
+            end = start + pc.sum(pc.equal(shards.slice(start), shard)).as_py()
+            if shard != current and held:
+                yield current, pa.Table.from_batches(held)
+                held = []
+            current = shard
+            held.append(batch.slice(start, end - start))
+            start = end
+    if held:
+        yield current, pa.Table.from_batches(held)
+
+
+def _write(content: pa.Table, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One chunk, so that the row groups do not depend on how the engine cut its batches.
+    table = content.select(_DATA.names).cast(_DATA).combine_chunks()
+    pq.write_table(table, path, compression="zstd")
