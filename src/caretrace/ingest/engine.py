@@ -11,7 +11,6 @@ import csv
 import dataclasses
 import gzip
 import io
-import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -83,7 +82,7 @@ class Engine:
             self.connection: Any = ibis.duckdb.connect(str(work / "ingest.duckdb"), **settings)
         except (duckdb.Error, ValueError) as error:
             raise ConfigError(
-                f"--memory-limit {memory_limit!r}: DuckDB refused it ({_first_line(error)}); write it like 4GB"
+                f"--memory-limit {memory_limit!r}: refused ({_first_line(error)}); write it like 4GB"
             ) from None
 
     def close(self) -> None:
@@ -162,7 +161,8 @@ class Engine:
         try:
             self.sql(
                 f"INSERT INTO {_quoted(name)} BY NAME SELECT {_literal(label)} AS {FILE}, "
-                f"row_number() OVER () AS {ROW}, {offset} + row_number() OVER () AS {POSITION}, {picked} FROM {source}"
+                f"row_number() OVER () AS {ROW}, {offset} + row_number() OVER () AS {POSITION}, {picked} "
+                f"FROM {source}"
             )
         except duckdb.Error as error:
             raise InputError(
@@ -182,16 +182,17 @@ class Engine:
         ).fetchone()
         if fatal is not None:
             raise InputError(
-                f"{label} line {fatal[0]}: {_FATAL[str(fatal[1])]}, so the rows after it cannot be told apart; "
-                "save the file as UTF-8 CSV with quotes doubled inside quoted text"
+                f"{label} line {fatal[0]}: {_FATAL[str(fatal[1])]}, so the rows after it cannot be told "
+                "apart; save the file as UTF-8 CSV with quotes doubled inside quoted text"
             )
         if not errors:
             return []
         # `before` good rows stand in front of the k-th malformed one (line 1 is the header).
         marks = ", ".join(f"({line - 2 - k}, {k + 1})" for k, (line, *_) in enumerate(errors))
         self.sql(
-            f"UPDATE {_quoted(name)} SET {ROW} = {_quoted(name)}.{ROW} + moved.shift FROM (SELECT rows.{POSITION} AS p, "
-            f"marks.shift FROM {_quoted(name)} AS rows ASOF JOIN (VALUES {marks}) AS marks(before, shift) "
+            f"UPDATE {_quoted(name)} SET {ROW} = {_quoted(name)}.{ROW} + moved.shift "
+            f"FROM (SELECT rows.{POSITION} AS p, marks.shift FROM {_quoted(name)} AS rows "
+            f"ASOF JOIN (VALUES {marks}) AS marks(before, shift) "
             f"ON rows.{ROW} > marks.before WHERE rows.{FILE} = {_literal(label)}) AS moved "
             f"WHERE {_quoted(name)}.{POSITION} = moved.p"
         )
@@ -279,8 +280,8 @@ def _start(path: Path, label: str) -> bytes:
 def _read_csv(path: Path, header: list[str]) -> str:
     columns = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in header)
     return (
-        f"read_csv({_literal(str(path))}, auto_detect=false, delim=',', quote='\"', escape='\"', header=true, "
-        f"columns={{{columns}}}, strict_mode=true, store_rejects=true, rejects_limit=0)"
+        f"read_csv({_literal(str(path))}, auto_detect=false, delim=',', quote='\"', escape='\"', "
+        f"header=true, columns={{{columns}}}, strict_mode=true, store_rejects=true, rejects_limit=0)"
     )
 
 
@@ -293,7 +294,7 @@ def _literal(text: str) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int]:
-    status = os.stat(path)
+    status = path.stat()
     return status.st_size, status.st_mtime_ns
 
 

@@ -12,6 +12,8 @@ from caretrace.ingest.engine import POSITION, Engine
 from caretrace.ingest.expressions import UNKNOWN_PART
 from caretrace.ingest.mapping import Event, SourceMapping, Table, ValueTable, View
 from caretrace.ingest.quality import (
+    DICTIONARY,
+    DICTIONARY_MEANING,
     NO_EVENT,
     NO_EVENT_MEANING,
     NO_TIME,
@@ -185,6 +187,8 @@ def _count(
             quality.flags[name] = FlagCount(meanings[name], counts[f"rows_{name}"], counts[f"silent_{name}"])
     if counts["unexplained"] and isinstance(table, Table):
         quality.flags[NO_EVENT] = FlagCount(NO_EVENT_MEANING, counts["unexplained"], counts["unexplained"])
+    if not table.events and isinstance(table, Table):
+        quality.flags = {DICTIONARY: FlagCount(DICTIONARY_MEANING, counts["silent"], counts["silent"])}
     for flag in table.flags:
         if flag.by is not None and flag.name in quality.flags:
             quality.flags[flag.name].by = _count_by(

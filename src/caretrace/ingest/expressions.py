@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -85,7 +86,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
         "a regex group of a text",
     ),
     "matches": (lambda text, regex: text.re_search(regex), "true where a regex is found"),
-    "timestamp": (lambda text: ibis.timestamp(text), "a fixed time, written '2000-01-01 00:00:00'"),
+    "timestamp": (ibis.timestamp, "a fixed time, written '2000-01-01 00:00:00'"),
     "start_of_year": (lambda year: ibis.timestamp(year, 1, 1, 0, 0, 0), "1 January of a year, 00:00"),
     "end_of_day": (end_of_day, "23:59:59 of a day"),
     "same_day": (
@@ -306,12 +307,10 @@ def _compile(node: ast.AST, names: Names) -> Any:  # noqa: PLR0911 - one return 
             return -_compile(operand, names)
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return ~_compile(operand, names)
-        case ast.BoolOp(op=operator, values=values):
-            whole = _compile(values[0], names)
-            for value in values[1:]:
-                other = _compile(value, names)
-                whole = whole & other if isinstance(operator, ast.And) else whole | other
-            return whole
+        case ast.BoolOp(op=ast.And(), values=values):
+            return functools.reduce(lambda a, b: a & b, [_compile(value, names) for value in values])
+        case ast.BoolOp(op=ast.Or(), values=values):
+            return functools.reduce(lambda a, b: a | b, [_compile(value, names) for value in values])
         case ast.Compare(left=left, ops=[operator], comparators=[right]):
             return _COMPARE[type(operator)](_compile(left, names), _compile(right, names))
         case ast.Call(func=ast.Name(id=name), args=arguments):

@@ -449,7 +449,8 @@ def _check_names(mapping: SourceMapping, where: str) -> None:
             )
         for formula in view.columns.values():
             _check(formula.references(), mapping.tables[view.source].names, f"{where} views.{view.name}")
-    for table in (*mapping.tables.values(), *mapping.views.values()):
+    readers: list[Table | View] = [*mapping.tables.values(), *mapping.views.values()]
+    for table in readers:
         place = f"{where} {table.name}"
         names = list(table.names)
         for other, columns in table.joins.items():

@@ -123,8 +123,9 @@ class _Run:
         quality.files = [label for _, label in files]
         if not quality.rows_loaded and not table.optional:
             raise InputError(
-                f"{', '.join(quality.files)}: no usable row ({quality.rows_read} read, {quality.rows_quarantined} "
-                f"unreadable), but {self.mapping.source} needs this table; fetch it again"
+                f"{', '.join(quality.files)}: no usable row ({quality.rows_read} read, "
+                f"{quality.rows_quarantined} unreadable), but {self.mapping.source} needs "
+                "this table; fetch it again"
             )
         self.tables[table.name] = quality
         self.rows[table.name] = tables.loaded(self.engine, table)
@@ -216,7 +217,7 @@ class _Run:
         )
         if written != quality["events"]:
             raise InputError(
-                f"{written} events written but {quality['events']} counted; this is a fault of caretrace, report it"
+                f"{written} events written but {quality['events']} counted; a fault of caretrace, report it"
             )
         write_json(self.folder / schema.QUALITY_FILE, quality)
         return quality

@@ -11,6 +11,8 @@ from caretrace.errors import DatasetError
 # Flags that every table has.
 NO_EVENT = "no_event"
 NO_EVENT_MEANING = "loaded, but no event of the mapping applied and no other flag of this table explains it"
+DICTIONARY = "dictionary"
+DICTIONARY_MEANING = "looked up by other tables; has no events of its own"
 NO_TIME = "no_time"
 NO_TIME_MEANING = "an event of the mapping applied but had no time, so it was not written"
 
@@ -66,8 +68,9 @@ class TableQuality:
             self.quarantined.values()
         ):
             raise DatasetError(
-                f"{name}: {self.rows_read} rows read but {self.rows_loaded} loaded and {self.rows_quarantined} "
-                f"quarantined ({self.quarantined}); this is a fault of caretrace, please report it"
+                f"{name}: {self.rows_read} rows read but {self.rows_loaded} loaded and "
+                f"{self.rows_quarantined} quarantined ({self.quarantined}); "
+                "this is a fault of caretrace, please report it"
             )
 
 

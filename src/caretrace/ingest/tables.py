@@ -158,7 +158,7 @@ def _refuse_bad_subject_ids(engine: Engine, rows: Any, table: Table) -> None:
     for entry in engine.fetch(bad.select(FILE, ROW, f"text_{name}")).to_pylist():
         raise InputError(
             f"{entry[FILE]} row {entry[ROW]}, column {name}: {entry[f'text_{name}']!r} is not a whole number "
-            "within int64, so nobody can say whose record this is; MEDS needs integer subject ids: renumber them"
+            "within int64, so nobody can say whose record this is; renumber the subjects"
         )
 
 

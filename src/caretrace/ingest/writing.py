@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -120,7 +120,7 @@ def write_metadata(mapping: SourceMapping, folder: Path) -> None:
         "etl_name": "caretrace",
         "etl_version": caretrace.__version__,
         "meds_version": MEDS_VERSION,
-        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "license": mapping.licence,
         "location_uri": mapping.url,
         "description_uri": mapping.url,
