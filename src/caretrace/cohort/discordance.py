@@ -35,7 +35,8 @@ def count_discordance(dataset: Dataset, task: Task, labelled: pl.DataFrame) -> d
 
     Returns:
         Counts of labelled pairs, or None when the dataset does not define `death`, `icu_discharge` and
-        `hospital_discharge`. `in_icu_deaths`: death at or before the first ICU discharge after the trigger.
+        `hospital_discharge`, or never records a discharge of either kind.
+        `in_icu_deaths`: death at or before the first ICU discharge after the trigger.
         `in_hospital_deaths`: the same up to hospital discharge, or a discharge coded as death
         (`hospital_death`, where defined). `deaths_date_only`: in-hospital deaths stamped at midnight.
     """
@@ -47,6 +48,8 @@ def count_discordance(dataset: Dataset, task: Task, labelled: pl.DataFrame) -> d
     if with_code is not None:
         predicates, names = with_code, [*names, HOSPITAL_DEATH]
     events = evaluate(dataset, predicates, names)
+    if events[ICU_OUT].is_empty() or events[HOSPITAL_OUT].is_empty():
+        return None
     times = place(_first_after(names), labelled.select(schema.SUBJECT_ID, TRIGGER).drop_nulls(), events)
     times = times.select(pl.col(column(name, "end")).alias(name) for name in names)
     death, icu_out, hospital_out = pl.col(DEATH), pl.col(ICU_OUT), pl.col(HOSPITAL_OUT)

@@ -82,7 +82,7 @@ def build_labels(dataset: Dataset, task: Path | Task, out: Path | None = None) -
     resolved = (read_task(task) if isinstance(task, Path) else task).resolve(dataset)
     predicates = {name: p for name, p in resolved.predicates.items() if p is not None}
     events = evaluate(dataset, predicates, resolved.referenced)
-    labelled, steps = _label(resolved, events)
+    labelled, steps = label_triggers(resolved, events)
     if labelled.is_empty():
         raise CohortError(_nobody_left(dataset, resolved, steps))
     frame = labelled.select(*_DTYPES)
@@ -136,8 +136,20 @@ def read_labels(path: Path, dataset: Dataset | None = None) -> Labels:
     )
 
 
-def _label(task: Task, events: Mapping[str, pl.DataFrame]) -> tuple[pl.DataFrame, list[Step]]:
-    """Labelled pairs, with the trigger's time beside them, and the attrition."""
+def label_triggers(task: Task, events: Mapping[str, pl.DataFrame]) -> tuple[pl.DataFrame, list[Step]]:
+    """Label the triggers among events that are already found.
+
+    Args:
+        task: A resolved task.
+        events: Events of every name in `task.referenced`, as `predicates.evaluate` returns them.
+
+    Returns:
+        One row per labelled pair, possibly none: `subject_id, trigger, prediction_time, boolean_value`;
+        and the attrition.
+
+    Raises:
+        CohortError: Two triggers give opposite labels at the same prediction time.
+    """
     triggers = events[task.trigger].select(schema.SUBJECT_ID, pl.col(schema.TIME).alias(TRIGGER))
     parts, tables = [], []
     ordinary = split_by_landmark(task)

@@ -30,7 +30,14 @@ from typing import Any
 import yaml
 
 from caretrace import schema
-from caretrace.cohort.predicates import SPECIAL, DerivedPredicate, PlainPredicate, Predicate, parse_predicate
+from caretrace.cohort.predicates import (
+    SPECIAL,
+    DerivedPredicate,
+    PlainPredicate,
+    Predicate,
+    evaluate,
+    parse_predicate,
+)
 from caretrace.cohort.windows import TRIGGER, Window, in_order, parse_duration, parse_window
 from caretrace.config import read_yaml
 from caretrace.dataset import Dataset
@@ -162,15 +169,23 @@ def parse_task(value: Mapping[str, Any], name: str, file: str) -> Task:
 
 
 def default_task(tasks: Sequence[Task], dataset: Dataset) -> Task:
-    """The first task whose predicates the dataset defines.
+    """The first task whose predicates the dataset defines and records at least once.
+
+    A source may define `icu_discharge` and never write one; a task that ends there would keep
+    the dead alone. If no task has all its predicates recorded, the first that has them defined is taken.
 
     Raises:
         CohortError: No task fits; the message says what each one lacks.
     """
     lacks = {task.name: task.missing(dataset) for task in tasks}
-    for task in tasks:
-        if not lacks[task.name]:
+    defined = [task for task in tasks if not lacks[task.name]]
+    for task in defined:
+        needed = {name: p for name, p in task.resolve(dataset).predicates.items() if p is not None}
+        timed = [name for name, p in needed.items() if not (isinstance(p, PlainPredicate) and p.static)]
+        if not any(events.is_empty() for events in evaluate(dataset, needed, timed).values()):
             return task
+    if defined:
+        return defined[0]
     listing = "; ".join(f"{name} lacks {', '.join(missing)}" for name, missing in lacks.items())
     raise CohortError(
         f"{dataset.path} defines the predicates of no task ({listing}); "
