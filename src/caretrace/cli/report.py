@@ -1,0 +1,38 @@
+"""`caretrace report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from caretrace.cli.console import AsJson, Console, Quiet
+
+
+def command(
+    run: Annotated[Path, typer.Argument(help="Run folder that `caretrace train` wrote.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", help="HTML file to write; default: report.html in the run folder.")
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write one self-contained HTML page about a run: figures, curves, cohort, data quality, limits.
+
+    Example: `caretrace report runs/p12`, then open `runs/p12/report.html` in a browser.
+
+    The page is made from what lies in the run folder; parts that are not there yet are named, with the
+    command that makes them. It loads nothing from the network and can be mailed or printed.
+    """
+    from caretrace.report.record import EVALUATION_FILE
+    from caretrace.report.run_page import render_run_report
+
+    console = Console(as_json, quiet)
+    written = render_run_report(run, out)
+    evaluated = (run / EVALUATION_FILE).is_file()
+    console.say(f"Wrote {written}")
+    console.say(
+        "Next: open it in a browser." if evaluated else f"Not evaluated yet; next: caretrace evaluate {run}"
+    )
+    console.result({"report": str(written), "bytes": written.stat().st_size, "evaluated": evaluated})
