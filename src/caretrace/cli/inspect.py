@@ -62,16 +62,14 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
     console.table(f"Dataset {summary['name']}", ["what", "value"], rows)
     console.table(
         f"The {len(summary['top_codes'])} most frequent of {count(summary['codes'])} codes",
-        ["code", "count", "subjects", "with value", "median", "1-99 %", "unit"],
+        ["code", "count", "subjects", "with value", "median (1-99 %)"],
         [
             [
                 f"{row['description']}\n  {row['code']}" if row["description"] else row["code"],
                 row["count"],
                 row["subjects"],
                 share(row["share_with_value"], 1),
-                compact(row["median"]),
-                f"{compact(row['p01'])} to {compact(row['p99'])}" if row["p01"] is not None else None,
-                row["unit"],
+                _values(row),
             ]
             for row in summary["top_codes"]
         ],
@@ -96,3 +94,13 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
         )
     if quality.not_read:
         console.table("Not read", ["file", "why"], [list(row) for row in quality.not_read])
+
+
+def _values(row: Mapping[str, Any]) -> str | None:
+    """Median and 98 % range of a code's values with their unit."""
+    from caretrace.report.wording import compact
+
+    if row["median"] is None:
+        return None
+    told = f"{compact(row['median'])} ({compact(row['p01'])} to {compact(row['p99'])})"
+    return f"{told} {row['unit']}" if row["unit"] else told
