@@ -18,6 +18,7 @@ PREDICATES = {
     "icu_admission": {"code": "ICU_ADMISSION"},
     "icu_discharge": {"code": "ICU_DISCHARGE"},
     "hospital_discharge": {"code": {"regex": "^HOSPITAL_DISCHARGE"}},
+    "hospital_death": {"code": "HOSPITAL_DISCHARGE//DIED"},
     "death": {"code": "MEDS_DEATH"},
 }
 

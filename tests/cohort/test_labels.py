@@ -94,6 +94,19 @@ def test_the_two_day_tasks_leave_out_who_is_gone_by_hour_72(make_dataset: Any) -
     }  # fmt: skip
 
 
+def test_a_death_stamped_after_the_discharge_it_caused_is_a_death_in_hospital(make_dataset: Any) -> None:
+    rows = [
+        (1, 0, "ICU_ADMISSION"), (1, 90, "HOSPITAL_DISCHARGE//DIED"), (1, 90.2, "MEDS_DEATH"),
+        (3, 0, "ICU_ADMISSION"), (3, 90, "HOSPITAL_DISCHARGE//HOME"), (3, 90.2, "MEDS_DEATH"),
+        (3, 50, "ICU_DISCHARGE"), (1, 50, "ICU_DISCHARGE"),
+    ]  # fmt: skip
+    labels = build_labels(make_dataset(rows, PREDICATES), TASKS / "in_hospital_death_24h.yaml")
+    assert pairs(labels) == {(1, at(24)): True, (3, at(24)): False}
+    assert labels.discordance is not None
+    assert labels.discordance["in_hospital_deaths"] == 1
+    assert labels.discordance["in_icu_differs_from_in_hospital"] == 1
+
+
 def test_discordance_counts_the_death_on_the_ward(stays: Dataset) -> None:
     discordance = build_labels(stays, TASKS / "in_icu_death_24h.yaml").discordance
     assert discordance == {
