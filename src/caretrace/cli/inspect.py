@@ -90,7 +90,7 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
         console.table(
             "Quarantined and flagged",
             ["table", "what", "then", "rows"],
-            [[r.table, r.what, "kept" if r.kept else "quarantined", r.rows] for r in quality.remarks],
+            [[r.table, r.what, "flagged" if r.kept else "quarantined", r.rows] for r in quality.remarks],
         )
     if quality.not_read:
         console.table("Not read", ["file", "why"], [list(row) for row in quality.not_read])
