@@ -35,6 +35,7 @@ def command(
     with console.progress("reading", total=2 * len(opened.files())) as advance:
         summary = summarise_dataset(opened, codes, advance)
     _show(console, summary)
+    _show_quality(console, summary)
     if html is not None:
         console.say(f"Wrote {render_dataset_page(opened, html, summary)}")
     console.say(
@@ -45,7 +46,6 @@ def command(
 
 
 def _show(console: Console, summary: Mapping[str, Any]) -> None:
-    from caretrace.report.quality import read_quality
     from caretrace.report.wording import compact, count, share
 
     time, days = summary["time"], summary["record_days"]
@@ -74,6 +74,11 @@ def _show(console: Console, summary: Mapping[str, Any]) -> None:
             for row in summary["top_codes"]
         ],
     )  # fmt: skip
+
+
+def _show_quality(console: Console, summary: Mapping[str, Any]) -> None:
+    from caretrace.report.quality import read_quality
+
     quality = read_quality(summary["quality"])
     if quality is None:
         console.say("No quality report: another tool made this dataset.")
