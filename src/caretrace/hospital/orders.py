@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import polars as pl
@@ -62,18 +62,8 @@ def prescribe(
     rng: np.random.Generator,
 ) -> pl.DataFrame:
     """The raw table `prescriptions`: routine, long-term, and what the ICU adds."""
-    drugs: list[Drug] = [drug for drug, _ in catalogue.ROUTINE]
     orders = _Orders()
-    n = len(admissions)
-    everyone, first = np.arange(n), admissions.admit + rng.integers(30, 300, n) * 60
-    for routine, (_, share) in enumerate(catalogue.ROUTINE):
-        takes = everyone[rng.random(n) < share]
-        orders.add(takes, first[takes], admissions.discharge[takes], routine)
-    for illness, drug in enumerate(catalogue.LONG_TERM):
-        takes = everyone[people.chronic[admissions.person, illness] & (rng.random(n) < 0.8)]
-        start = first[takes] + rng.integers(0, 600, len(takes)) * 60
-        orders.add(takes, start, admissions.discharge[takes], len(drugs))
-        drugs.append(drug)
+    drugs = _on_admission(orders, people, admissions, rng)
     for mask, drug, share in (
         (treatments.vasopressor, catalogue.HYDROCORTISONE, 0.35),
         (treatments.diuretics, catalogue.FUROSEMIDE, 0.7),
@@ -96,6 +86,24 @@ def prescribe(
             "route": words([d.route for d in drugs], kind),
         }
     )
+
+
+def _on_admission(
+    orders: _Orders, people: People, admissions: Admissions, rng: np.random.Generator
+) -> list[Drug]:
+    """Add what is ordered for the whole admission; returns those drugs, in the order of their kinds."""
+    drugs: list[Drug] = [drug for drug, _ in catalogue.ROUTINE]
+    n = len(admissions)
+    everyone, first = np.arange(n), admissions.admit + rng.integers(30, 300, n) * 60
+    for routine, (_, share) in enumerate(catalogue.ROUTINE):
+        takes = everyone[rng.random(n) < share]
+        orders.add(takes, first[takes], admissions.discharge[takes], routine)
+    for illness, drug in enumerate(catalogue.LONG_TERM):
+        takes = everyone[people.chronic[admissions.person, illness] & (rng.random(n) < 0.8)]
+        start = first[takes] + rng.integers(0, 600, len(takes)) * 60
+        orders.add(takes, start, admissions.discharge[takes], len(drugs))
+        drugs.append(drug)
+    return drugs
 
 
 def _course(
@@ -144,17 +152,8 @@ def perform(
             add(catalogue.INTUBATION, stay, start, start + 20 * 60)
     stay, start, _ = _times(stays, treatments.vasopressor, rng)
     add(catalogue.CENTRAL_LINE, stay, start + 25 * 60, start + 55 * 60)
-    brain = signals.loads[:, BRAIN] > 0.9
-    heart = signals.loads[:, CIRCULATION] > 0.9
-    # Assumed: pictures in the first hours, by problem, and a daily film for the ventilated.
-    shares = (np.full(len(stays), 0.6), 0.1 + 0.7 * brain, 0.1 + 0.4 * heart)
-    for picture, wanted in zip(catalogue.IMAGING, shares, strict=True):
-        stay = np.flatnonzero(rng.random(len(stays)) < wanted)
-        start = moments(stays, stay, rng.integers(0, 8, len(stay)), rng)
+    for picture, stay, start in _pictures(stays, signals, treatments, rng):
         add((picture,), stay, start, start + 15 * 60)
-    stay, hour = np.nonzero(treatments.ventilated & (np.arange(signals.severity.shape[1]) % 24 == 18))
-    start = moments(stays, stay, hour, rng)
-    add(catalogue.IMAGING[:1], stay, start, start + 10 * 60)
     place, start, end, kind, _ = orders.sorted(stays.stay_id)
     return pl.DataFrame(
         {
@@ -166,6 +165,20 @@ def perform(
             "status": words(["completed", "stopped"], (end >= stays.end[place]).astype(np.int64)),
         }
     )
+
+
+def _pictures(
+    stays: Stays, signals: Signals, treatments: Treatments, rng: np.random.Generator
+) -> Iterator[tuple[str, Ints, Ints]]:
+    """Pictures, the stays that get them, and when (assumed): by problem at first, then daily films."""
+    brain = signals.loads[:, BRAIN] > 0.9
+    heart = signals.loads[:, CIRCULATION] > 0.9
+    shares = (np.full(len(stays), 0.6), 0.1 + 0.7 * brain, 0.1 + 0.4 * heart)
+    for picture, wanted in zip(catalogue.IMAGING, shares, strict=True):
+        stay = np.flatnonzero(rng.random(len(stays)) < wanted)
+        yield picture, stay, moments(stays, stay, rng.integers(0, 8, len(stay)), rng)
+    stay, hour = np.nonzero(treatments.ventilated & (np.arange(signals.severity.shape[1]) % 24 == 18))
+    yield catalogue.IMAGING[0], stay, moments(stays, stay, hour, rng)
 
 
 # Fluid, unit of the amount, unit of the rate, hours between changes of the rate.
@@ -189,28 +202,8 @@ def infuse(
 ) -> pl.DataFrame:
     """The raw table `infusions`; a new row begins whenever a pump is set anew."""
     orders = _Orders()
-    pressure = signals.organ(CIRCULATION)
-    # Assumed rates, per unit of what shows: they are what a reader of the chart can see of severity.
-    rates = (
-        np.clip(0.02 + 0.09 * np.maximum(pressure - 1, 0), 0.01, 1.5),
-        np.clip(90 + 40 * signals.apparent, 40, 300),
-        np.clip(1 + 1.6 * signals.apparent, 0.5, 15),
-        np.full(pressure.shape, 80.0),
-    )
-    hours = np.arange(pressure.shape[1])
-    maintenance = signals.present & (hours < 72) & (rng.random((len(stays), 1)) < 0.55)
-    masks = (treatments.vasopressor, treatments.sedated, treatments.insulin, maintenance)
-    for fluid, (mask, table) in enumerate(zip(masks, rates, strict=True)):
-        stay, first, after = _pieces(mask, _FLUIDS[fluid][3])
-        start = stays.begin[stay] + first * HOUR + 300
-        end = np.minimum(stays.begin[stay] + after * HOUR + 300, stays.end[stay])
-        value = table[stay, first] * rng.lognormal(0, 0.15, len(stay))
-        orders.add(stay, start, end, fluid, value)
-    stay, hour = np.nonzero(
-        (rng.random(pressure.shape) < np.clip(0.05 * (pressure - 1), 0, 0.15)) & signals.present
-    )
-    start = moments(stays, stay, hour, rng)
-    orders.add(stay, start, np.minimum(start + 1800, stays.end[stay]), 4, 1000.0)
+    _pumps(orders, stays, signals, treatments, rng)
+    _boluses(orders, stays, signals, rng)
     place, start, end, kind, rate = orders.sorted(stays.stay_id)
     rate = np.where(kind == 0, np.round(rate, 3), np.round(rate, 1))
     per_hour = np.where(kind == 0, rate * 60 * _KILOGRAMS / 1000, rate)
@@ -228,6 +221,39 @@ def infuse(
             "status": words(["completed", "stopped"], (end >= stays.end[place]).astype(np.int64)),
         }
     )
+
+
+def _pumps(
+    orders: _Orders, stays: Stays, signals: Signals, treatments: Treatments, rng: np.random.Generator
+) -> None:
+    """Add what runs for hours."""
+    pressure = signals.organ(CIRCULATION)
+    # Assumed rates, per unit of what shows: they are what a reader of the chart can see of severity.
+    rates = (
+        np.clip(0.02 + 0.09 * np.maximum(pressure - 1, 0), 0.01, 1.5),
+        np.clip(90 + 40 * signals.apparent, 40, 300),
+        np.clip(1 + 1.6 * signals.apparent, 0.5, 15),
+        np.full(pressure.shape, 80.0),
+    )
+    hours = np.arange(pressure.shape[1])
+    maintenance = signals.present & (hours < 72) & (rng.random((len(stays), 1)) < 0.55)
+    masks = (treatments.vasopressor, treatments.sedated, treatments.insulin, maintenance)
+    for fluid, (mask, table) in enumerate(zip(masks, rates, strict=True)):
+        stay, first, after = _pieces(mask, _FLUIDS[fluid][3])
+        start = stays.begin[stay] + first * HOUR + 300
+        end = np.minimum(stays.begin[stay] + after * HOUR + 300, stays.end[stay])
+        value = table[stay, first] * rng.lognormal(0, 0.15, len(stay))
+        orders.add(stay, start, end, fluid, value)
+
+
+def _boluses(orders: _Orders, stays: Stays, signals: Signals, rng: np.random.Generator) -> None:
+    """Add fluids given quickly when the circulation looks ill (assumed: up to 15 % of hours)."""
+    pressure = signals.organ(CIRCULATION)
+    stay, hour = np.nonzero(
+        (rng.random(pressure.shape) < np.clip(0.05 * (pressure - 1), 0, 0.15)) & signals.present
+    )
+    start = moments(stays, stay, hour, rng)
+    orders.add(stay, start, np.minimum(start + 1800, stays.end[stay]), 4, 1000.0)
 
 
 def _pieces(mask: Mask, step: int) -> tuple[Ints, Ints, Ints]:
