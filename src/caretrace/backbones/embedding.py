@@ -6,14 +6,20 @@ that is too low and one that is too high may both be bad news. A missing value i
 was not measured adds nothing, and its absence is itself visible.
 """
 
+import itertools
+import math
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from caretrace.backbones.cells import Cells, find_cells
 from caretrace.data.batch import EventBatch
 
 _INIT_STD = 0.03
 _RECENCY_HOURS = 6.0
+
+Term = tuple[Tensor, Tensor]  # table row and weight, each one per cell
 
 
 class ValueEmbedding(nn.Module):
@@ -32,12 +38,15 @@ class ValueEmbedding(nn.Module):
 
     def forward(self, code: Int[Tensor, "n"], value: Float[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
         """Embedding of each value; 0 at value 0."""
-        heights = nn.functional.pad(self.slopes.cumsum(1), (0, 0, 1, 0))
-        flat = heights.flatten(0, 1)
+        flat = self.heights().flatten(0, 1)
         position = value.clamp(0.0, 1.0) * self.n_bins
         knot = position.floor().clamp(max=self.n_bins - 1)
         left = code * (self.n_bins + 1) + knot.long()
         return torch.lerp(flat[left], flat[left + 1], (position - knot)[:, None])
+
+    def heights(self) -> Float[Tensor, "n_codes knot d_model"]:
+        """The embedding at each knot: the running sum of the slopes, from 0."""
+        return nn.functional.pad(self.slopes.cumsum(1), (0, 0, 1, 0))
 
 
 class MeasurementEmbedding(nn.Module):
@@ -76,9 +85,10 @@ class MeasurementEmbedding(nn.Module):
 class StepEmbedding(nn.Module):
     """Equal steps of time that end at the prediction time; the first step holds all that is older.
 
-    Each step sums, over codes, what is new (that it was measured, how often, lowest and highest value)
-    and what is known (the last value carried forward, and how recently it was measured). Only
-    measurements that exist cost anything: no [batch, step, code] grid is built.
+    Each step sums, over codes, what is new (that it was measured, how often, its lowest and highest
+    value) and what is known by then (the last value, the lowest, highest and mean so far, how often, and
+    how recently). A step knows nothing of later steps. Only measurements that exist cost anything: no
+    [batch, step, code] grid is built.
 
     Args:
         n_codes: Size of the vocabulary.
@@ -106,95 +116,100 @@ class StepEmbedding(nn.Module):
         super().__init__()
         self.n_codes, self.n_steps, self.step_hours = n_codes, n_steps, step_hours
         self.code_dropout = code_dropout
-        self.presence, self.frequency, self.known, self.recent = (
-            nn.Parameter(torch.randn(n_codes, d_model) * _INIT_STD) for _ in range(4)
+        rows = {name: n_codes for name in ("measured", "count", "known", "count_so_far", "recent")}
+        rows["event_type"] = n_types
+        self.tables = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(n, d_model) * _INIT_STD) for name, n in rows.items()}
         )
-        self.event_type = nn.Parameter(torch.randn(n_types, d_model) * _INIT_STD)
-        self.lowest, self.highest, self.last = (
-            ValueEmbedding(n_codes=n_codes, d_model=d_model, n_bins=n_bins) for _ in range(3)
+        self.values = nn.ModuleDict(
+            {
+                name: ValueEmbedding(n_codes=n_codes, d_model=d_model, n_bins=n_bins)
+                for name in ("lowest", "highest", "last", "lowest_so_far", "highest_so_far", "mean_so_far")
+            }
         )
+        # Where each table starts once all of them stand in one, in the order of `_mix`.
+        lengths = {**{name: len(self.tables[name]) for name in self.tables}, **dict.fromkeys(self.values, n_codes * (n_bins + 1))}
+        starts = itertools.accumulate(lengths.values(), initial=0)
+        self._first = dict(zip(lengths, starts, strict=False))
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, batch: EventBatch) -> tuple[Float[Tensor, "batch step d_model"], Bool[Tensor, "batch step"]]:
         """Hidden vectors of every step, and a padding mask that is all False."""
-        cells = self._cells(batch)
-        weight = self._kept(len(batch), cells["row"], cells["code"])[:, None]
-        code, valued = cells["code"], cells["valued"][:, None]
-        fresh = (
-            self.presence[code]
-            + self.event_type[cells["event_type"]]
-            + torch.log1p(cells["count"])[:, None] * self.frequency[code]
-            + valued * (self.lowest(code, cells["lowest"]) + self.highest(code, cells["highest"]))
-        )
-        # A running sum of differences carries the last value of every code forward.
-        state = self.known[code] + valued * self.last(code, cells["last"])
-        before = torch.cat([torch.zeros_like(state[:1]), state[:-1]]) * cells["again"][:, None]
+        cells = find_cells(batch, n_codes=self.n_codes, n_steps=self.n_steps, step_hours=self.step_hours)
+        kept = self._kept(len(batch), cells)
+        again = cells.again * kept
+        new, known = self._new(cells), self._known(cells)
         # A decaying sum, topped up to 1 at each measurement, gives exp(-age / 6 h) of every code.
-        decay = torch.exp(torch.tensor(-self.step_hours / _RECENCY_HOURS))
-        top_up = 1.0 - cells["again"] * decay ** cells["steps_since"]
-        hidden = (
-            self._scatter(fresh * weight, cells, len(batch))
-            + self._scatter((state - before) * weight, cells, len(batch)).cumsum(1)
-            + self._decayed(self._scatter(self.recent[code] * top_up[:, None] * weight, cells, len(batch)), decay)
-        )
+        decay = math.exp(-self.step_hours / _RECENCY_HOURS)
+        top_up = kept - again * decay**cells.steps_since
+        target = cells.row * self.n_steps + cells.step
+        size = len(batch) * self.n_steps
+        terms = [
+            *((target, column, weight * kept) for column, weight in new),
+            # A running sum of differences carries the state of every code forward to the steps that follow.
+            *((target + size, column, weight * kept) for column, weight in known),
+            *((target + size, column.roll(1), -weight.roll(1) * again) for column, weight in known),
+            (target + 2 * size, self._column("recent", cells.code), top_up),
+        ]
+        fresh, change, recent = self._mix(terms, 3 * size).view(3, len(batch), self.n_steps, -1)
+        hidden = fresh + change.cumsum(1) + _decayed(recent, decay)
         padding = torch.zeros(len(batch), self.n_steps, dtype=torch.bool, device=hidden.device)
         return self.dropout(self.norm(hidden)), padding
 
-    def _cells(self, batch: EventBatch) -> dict[str, Tensor]:
-        """One cell per (sample, code, step) that was measured, in that order."""
-        keep = ~batch.padding_mask
-        row = torch.arange(len(batch), device=keep.device)[:, None].expand_as(keep)[keep]
-        code, value, mask = batch.code[keep], batch.numeric_value[keep], batch.numeric_mask[keep]
-        age = (-batch.time_hours[keep] / self.step_hours).floor().clamp(max=self.n_steps - 1).long()
-        key = (row * self.n_codes + code) * self.n_steps + (self.n_steps - 1 - age)
-        cell, index = torch.unique(key, return_inverse=True)
-        n = len(cell)
+    def _new(self, cells: Cells) -> list[Term]:
+        return [
+            (self._column("measured", cells.code), torch.ones_like(cells.count)),
+            (self._column("count", cells.code), torch.log1p(cells.count)),
+            (self._column("event_type", cells.event_type), torch.ones_like(cells.count)),
+            *self._value("lowest", cells.code, cells.lowest, cells.valued),
+            *self._value("highest", cells.code, cells.highest, cells.valued),
+        ]
 
-        def reduce(values: Tensor, how: str, start: float) -> Tensor:
-            return torch.full((n,), start, dtype=values.dtype, device=values.device).scatter_reduce(
-                0, index, values, how
-            )
+    def _known(self, cells: Cells) -> list[Term]:
+        so_far = cells.so_far()
+        return [
+            (self._column("known", cells.code), torch.ones_like(cells.count)),
+            (self._column("count_so_far", cells.code), torch.log1p(so_far.count)),
+            *(
+                term
+                for name in ("last", "lowest_so_far", "highest_so_far", "mean_so_far")
+                for term in self._value(name, cells.code, getattr(so_far, name), so_far.valued)
+            ),
+        ]
 
-        valued = reduce(mask.float(), "amax", 0.0)
-        slot = torch.arange(len(value), device=value.device)
-        # Chronological order within a sample makes the largest valued slot the latest value.
-        latest = reduce(torch.where(mask, slot, -1), "amax", -1).clamp(min=0)
-        pair = cell // self.n_steps
-        step = cell % self.n_steps
-        again = torch.zeros(n, device=value.device)
-        again[1:] = (pair[1:] == pair[:-1]).float()
-        since = torch.zeros(n, device=value.device)
-        since[1:] = (step[1:] - step[:-1]).float() * again[1:]
-        return {
-            "row": pair // self.n_codes,
-            "code": pair % self.n_codes,
-            "step": step,
-            "count": reduce(torch.ones_like(value), "sum", 0.0),
-            "valued": valued,
-            "lowest": reduce(torch.where(mask, value, 1.0), "amin", 1.0),
-            "highest": reduce(torch.where(mask, value, 0.0), "amax", 0.0),
-            "last": value[latest] if len(value) else value,
-            "event_type": reduce(batch.event_type[keep], "amax", 0),
-            "again": again,
-            "steps_since": since,
-        }
+    def _column(self, name: str, number: Tensor) -> Tensor:
+        return self._first[name] + number
 
-    def _kept(self, n_samples: int, row: Tensor, code: Tensor) -> Tensor:
+    def _value(self, name: str, code: Tensor, value: Tensor, valued: Tensor) -> list[Term]:
+        """A value lies between two knots of its code's piecewise-linear function and weighs on both."""
+        n_bins = self.values[name].n_bins
+        position = value.clamp(0.0, 1.0) * n_bins
+        knot = position.detach().floor().clamp(max=n_bins - 1)
+        left = self._first[name] + code * (n_bins + 1) + knot.long()
+        right = position - knot
+        return [(left, (1.0 - right) * valued), (left + 1, right * valued)]
+
+    def _mix(self, terms: list[tuple[Tensor, Tensor, Tensor]], size: int) -> Tensor:
+        """Weighted sums of table rows as one sparse product: row, table row, weight → [size, d_model]."""
+        table = torch.cat(
+            [*self.tables.values(), *(value.heights().flatten(0, 1) for value in self.values.values())]  # type: ignore[operator]
+        )
+        row, column, weight = (torch.cat(parts) for parts in zip(*terms, strict=True))
+        mixing = torch.sparse_coo_tensor(torch.stack([row, column]), weight, (size, len(table)), check_invariants=False)
+        return torch.sparse.mm(mixing, table)
+
+    def _kept(self, n_samples: int, cells: Cells) -> Tensor:
         """Weight of each cell: in training whole codes are dropped per sample and the rest scaled up."""
         if not self.training or self.code_dropout == 0:
-            return torch.ones(len(row), device=row.device)
-        kept = (torch.rand(n_samples, self.n_codes, device=row.device) >= self.code_dropout).float()
-        return kept[row, code] / (1.0 - self.code_dropout)
+            return torch.ones(len(cells.row), device=cells.row.device)
+        kept = torch.rand(n_samples, self.n_codes, device=cells.row.device) >= self.code_dropout
+        return kept[cells.row, cells.code].float() / (1.0 - self.code_dropout)
 
-    def _scatter(self, parts: Tensor, cells: dict[str, Tensor], n_samples: int) -> Tensor:
-        target = cells["row"] * self.n_steps + cells["step"]
-        flat = torch.zeros(n_samples * self.n_steps, parts.shape[1], dtype=parts.dtype, device=parts.device)
-        return flat.index_add(0, target, parts).view(n_samples, self.n_steps, -1)
 
-    def _decayed(self, added: Tensor, decay: Tensor) -> Tensor:
-        """Sum over earlier steps, each weighted by decay to the power of its age in steps."""
-        age = torch.arange(self.n_steps, device=added.device)
-        age = age[:, None] - age[None, :]
-        weights = torch.where(age >= 0, decay.to(added.device) ** age.clamp(min=0), 0.0)
-        return weights.to(added.dtype) @ added
+def _decayed(added: Tensor, decay: float) -> Tensor:
+    """Sum over earlier steps of [batch, step, d_model], weighted by decay to the power of their age in steps."""
+    age = torch.arange(added.shape[1], device=added.device)
+    age = age[:, None] - age[None, :]
+    weights = torch.where(age >= 0, decay ** age.clamp(min=0), 0.0)
+    return weights.to(added.dtype) @ added

@@ -32,9 +32,9 @@ class Mortality:
     task_order: tuple[str, ...] = (
         "in_icu_death_24h",
         "in_icu_death_48h",
+        "physionet_2012_48h",
         "in_hospital_death_24h",
         "in_hospital_death_48h",
-        "physionet_2012_48h",
     )
 
     @property
