@@ -21,7 +21,7 @@ class Splits(enum.StrEnum):
     HASH = "hash"
 
 
-def command(  # noqa: PLR0913 - one argument per option of the verb
+def command(  # noqa: PLR0913, PLR0917 - one argument per option of the verb
     source: Annotated[
         str, typer.Argument(help="Which raw tables these are; `caretrace sources` lists them.")
     ],
@@ -74,8 +74,8 @@ def command(  # noqa: PLR0913 - one argument per option of the verb
     console.result(quality)
     if quality["fraction_quarantined"] > max_quarantined:
         console.error(
-            f"{quality['rows_quarantined']:,} of {quality['rows_read']:,} rows were quarantined, more than the limit "
-            f"of {max_quarantined:.2%}; see {out / 'quarantine'}, or raise --max-quarantined"
+            f"{quality['rows_quarantined']:,} of {quality['rows_read']:,} rows were quarantined, more than "
+            f"the limit of {max_quarantined:.2%}; see {out / 'quarantine'}, or raise --max-quarantined"
         )
         raise typer.Exit(OVER_LIMIT)
 
@@ -83,7 +83,11 @@ def command(  # noqa: PLR0913 - one argument per option of the verb
 def _show(console: Console, quality: dict[str, Any], out: Path) -> None:
     columns = ("rows_read", "rows_loaded", "rows_quarantined", "events")
     rows = [(name, *(table[column] for column in columns)) for name, table in quality["tables"].items()]
-    rows += [(f"{name} (view)", None, None, None, view["events"]) for name, view in quality["views"].items()]
+    rows += [
+        (f"{name} (view)", 0, 0, 0, view["events"])
+        for name, view in quality["views"].items()
+        if view["events"]
+    ]
     rows.append(("total", *(quality[column] for column in columns)))
     console.table(
         f"{quality['source']} → {out}", ("table", *(name.replace("_", " ") for name in columns)), rows
@@ -93,6 +97,7 @@ def _show(console: Console, quality: dict[str, Any], out: Path) -> None:
         for part in ("tables", "views")
         for name, table in quality[part].items()
         for flag, count in table["flags"].items()
+        if flag != "dictionary"
     ]
     if flags:
         console.table("Kept, but flagged", ("flag", "rows", "meaning"), flags)
@@ -103,9 +108,15 @@ def _show(console: Console, quality: dict[str, Any], out: Path) -> None:
         console.say(f"Not there (optional): {', '.join(quality['missing_optional'])}.")
     if quality["unknown_files"]:
         console.say(f"Not read, unknown to this source: {', '.join(quality['unknown_files'])}.")
+    if quality["codes_with_mixed_units"]:
+        console.say(
+            f"{len(quality['codes_with_mixed_units'])} codes hold values in several units, so codes.parquet "
+            "leaves their unit empty; see codes_with_mixed_units in metadata/quality.json."
+        )
     parts = ", ".join(f"{name} {count:,}" for name, count in quality["splits"].items())
     console.say(
-        f"{quality['subjects']:,} subjects ({parts}), {quality['codes']:,} codes. Next: `caretrace inspect {out}`"
+        f"{quality['subjects']:,} subjects ({parts}), {quality['codes']:,} codes. "
+        f"Next: `caretrace inspect {out}`"
     )
 
 

@@ -249,11 +249,10 @@ def read_header(path: Path, label: str) -> list[str]:
     start = _start(path, label)
     if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise InputError(f"{label} is UTF-16; save it as UTF-8 and run again")
+    start = start.removeprefix(b"\xef\xbb\xbf")
     if not start.strip():
         raise InputError(f"{label} is empty, not even a header; fetch it again or remove the file")
-    first = (
-        start.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n", 1)[0]
-    )
+    first = start.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n", 1)[0]
     try:
         header = next(csv.reader(io.StringIO(first.decode("utf-8"))))
     except UnicodeDecodeError:

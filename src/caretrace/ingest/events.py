@@ -124,8 +124,8 @@ def _append(
             schema.EVENT_TYPE: text(event.event_type),
         }
     )
-    codes = described.group_by(schema.CODE).aggregate(
-        **{name: described[name].min() for name in (schema.DESCRIPTION, schema.UNIT, schema.EVENT_TYPE)},
+    codes = described.group_by(schema.CODE, schema.UNIT, schema.EVENT_TYPE).aggregate(
+        **{schema.DESCRIPTION: described[schema.DESCRIPTION].min()},
         count=described.count(),
         _table=ibis.literal(order[0], "int16"),
         _event=ibis.literal(order[1], "int16"),

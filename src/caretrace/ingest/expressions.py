@@ -51,7 +51,7 @@ def end_of_day(time: Any) -> Any:
 def _span(seconds: float) -> Callable[[Any], Any]:
     def interval(amount: Any) -> Any:
         value = amount if isinstance(amount, ir.Value) else ibis.literal(amount)
-        return (value * seconds * _MICROSECONDS).round().cast("int64").as_interval("us")
+        return (value.cast("float64") * (seconds * _MICROSECONDS)).round().cast("int64").as_interval("us")
 
     return interval
 
@@ -155,7 +155,7 @@ class Formula:
             tree = ast.parse(source, mode="eval").body
         except SyntaxError as error:
             raise ConfigError(
-                f"{where}: {source!r} is not a formula ({error.msg}); see add-a-dataset"
+                f"{where}: {source!r} is not a formula ({error.msg}); see ingest/sources/README.md"
             ) from None
         valid = FUNCTIONS | AGGREGATES if aggregates else FUNCTIONS
         for node in ast.walk(tree):

@@ -1,6 +1,6 @@
 """`events.yaml`: how the raw tables of one source become MEDS measurements, read strictly.
 
-The format, key by key, is explained in docs/add-a-dataset.md; formulas and templates in
+The format, key by key, is explained in `sources/README.md`; formulas and templates in
 `caretrace.ingest.expressions`. Everything is checked when the file is read: an unknown key, column,
 function or table is a `ConfigError` that names the nearest valid one.
 """

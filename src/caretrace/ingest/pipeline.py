@@ -198,7 +198,7 @@ class _Run:
         self, assigned: Mapping[int, str], around: dict[str, Any], splits: str, subjects_per_file: int
     ) -> dict[str, Any]:
         writing.write_data(self.engine, assigned, self.folder, subjects_per_file)
-        codes = writing.write_codes(self.engine, self.folder)
+        codes, mixed_units = writing.write_codes(self.engine, self.folder)
         writing.write_splits(assigned, self.folder)
         writing.write_metadata(self.mapping, self.folder)
         shutil.copyfile(self.mapping.folder / "predicates.yaml", self.folder / schema.PREDICATES_FILE)
@@ -211,7 +211,7 @@ class _Run:
             "splits": {name: list(assigned.values()).count(name) for name in schema.SPLITS},
             "splits_by": "the source's own split" if official else "salted hash of subject_id",
         }
-        quality = report(header, self.tables, self.views, around)
+        quality = report(header, self.tables, self.views, {**around, "codes_with_mixed_units": mixed_units})
         written = sum(
             pq.read_metadata(path).num_rows for path in (self.folder / schema.DATA_DIR).rglob("*.parquet")
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -69,35 +70,40 @@ def write_data(engine: Engine, split_of: Mapping[int, str], folder: Path, subjec
             _write(_DATA.empty_table(), folder / schema.DATA_DIR / split / f"{number}.parquet")
 
 
-def write_codes(engine: Engine, folder: Path) -> int:
+def write_codes(engine: Engine, folder: Path) -> tuple[int, dict[str, list[str]]]:
     """Write `metadata/codes.parquet`, one row per code in alphabetical order.
 
     Returns:
-        Number of codes.
+        Number of codes, and the codes whose values come in several units (their unit is left empty).
 
     Raises:
         ConfigError: A template of the source gave an event type that does not exist.
     """
-    codes: dict[str, dict[str, Any]] = {}
-    order = [schema.CODE, "_table", "_event"]
+    codes: dict[str, _Code] = {}
+    order = [schema.CODE, "_table", "_event", schema.UNIT, schema.EVENT_TYPE]
     for row in engine.fetch(engine.table(CODES).order_by(order)).to_pylist():
-        code = codes.setdefault(row[schema.CODE], dict.fromkeys((*_CODE_FIELDS[1:], "count")) | {"count": 0})
-        code["count"] += row["count"]
-        for name in _CODE_FIELDS[1:]:
-            code[name] = row[name] if code[name] is None else code[name]
+        code = codes.setdefault(row[schema.CODE], _Code(row[schema.EVENT_TYPE]))
+        code.count += row["count"]
+        code.description = code.description or row[schema.DESCRIPTION]
+        if row[schema.UNIT] is not None:
+            code.units[row[schema.UNIT]] = code.units.get(row[schema.UNIT], 0) + row["count"]
     valid = [str(kind) for kind in schema.EventType]
     for name, code in codes.items():
-        if code[schema.EVENT_TYPE] not in valid:
-            kind = unknown_name("event_type", str(code[schema.EVENT_TYPE]), valid)
-            raise ConfigError(f"events.yaml, code {name}: {kind}")
-    columns: dict[str, Any] = {schema.CODE: pa.array(list(codes), pa.string())}
-    for name in _CODE_FIELDS[1:]:
-        columns[name] = pa.array([code[name] for code in codes.values()], pa.string())
-    columns[schema.PARENT_CODES] = pa.nulls(len(codes), pa.list_(pa.string()))
-    columns["count"] = pa.array([code["count"] for code in codes.values()], pa.int64())
-    names = [schema.CODE, schema.DESCRIPTION, schema.PARENT_CODES, schema.UNIT, schema.EVENT_TYPE, "count"]
-    pq.write_table(pa.table(columns).select(names), folder / schema.CODES_FILE, compression="zstd")
-    return len(codes)
+        if code.event_type not in valid:
+            raise ConfigError(
+                f"events.yaml, code {name}: {unknown_name('event_type', str(code.event_type), valid)}"
+            )
+    found = list(codes.values())
+    columns = {
+        schema.CODE: pa.array(list(codes), pa.string()),
+        schema.DESCRIPTION: pa.array([code.description for code in found], pa.string()),
+        schema.PARENT_CODES: pa.nulls(len(found), pa.list_(pa.string())),
+        schema.UNIT: pa.array([code.unit for code in found], pa.string()),
+        schema.EVENT_TYPE: pa.array([code.event_type for code in found], pa.string()),
+        "count": pa.array([code.count for code in found], pa.int64()),
+    }
+    pq.write_table(pa.table(columns), folder / schema.CODES_FILE, compression="zstd")
+    return len(codes), {name: sorted(code.units) for name, code in codes.items() if len(code.units) > 1}
 
 
 def write_splits(split_of: Mapping[int, str], folder: Path) -> None:
@@ -129,7 +135,19 @@ def write_metadata(mapping: SourceMapping, folder: Path) -> None:
     write_json(folder / schema.DATASET_FILE, values)
 
 
-_CODE_FIELDS = (schema.CODE, schema.DESCRIPTION, schema.UNIT, schema.EVENT_TYPE)
+@dataclasses.dataclass
+class _Code:
+    """What `codes.parquet` says about one code, gathered over tables."""
+
+    event_type: str | None
+    count: int = 0
+    description: str | None = None
+    units: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    @property
+    def unit(self) -> str | None:
+        """The unit of every value, None when there is none or more than one."""
+        return next(iter(self.units)) if len(self.units) == 1 else None
 
 
 def _by_shard(batches: Any) -> Iterator[tuple[int, pa.Table]]:
