@@ -176,25 +176,20 @@ def test_long_and_short_rows_are_quarantined_with_their_place(raw, tmp_path):
     assert rows["file"].unique().to_list() == ["vitals.csv"]
 
 
-@pytest.mark.parametrize("value", ["NaN", "inf", "-Infinity", "1e999", "1e39", "12o", "12,5"])
-def test_numbers_that_are_none_are_quarantined(raw, tmp_path, value):
+def test_numbers_and_times_that_are_none_are_quarantined(raw, tmp_path):
+    numbers = ["NaN", "inf", "-Infinity", "1e999", "1e39", "12o", "12,5"]
+    times = ["soon", "0001-01-01 00:00:00", "9999-12-31 00:00:00", "2021-02-30 10:00:00", "infinity"]
     folder = raw("hospital")
-    edit(folder / "vitals.csv", lambda text: text.replace("87.0", f'"{value}"'))
+    bad = [f'1,100,2021-03-26 11:30:10,HR,"{number}",bpm\n' for number in numbers]
+    bad += [f"1,100,{time},HR,80,bpm\n" for time in times]
+    edit(folder / "vitals.csv", lambda text: text + "".join(bad))
     ingest("hospital", folder, tmp_path / "out")
-    rows = quarantine(tmp_path / "out", "vitals").filter(pl.col("row") == 1)
-    assert rows["value"].to_list() == [value]
+    rows = quarantine(tmp_path / "out", "vitals").filter(pl.col("row") > 6)
+    assert rows["value"].to_list() == numbers + times
+    assert rows["row"].to_list() == list(range(7, 7 + len(bad)))
+    assert rows["column"].to_list() == ["value"] * len(numbers) + ["time"] * len(times)
     assert "not a finite number" in rows["reason"][0]
-
-
-@pytest.mark.parametrize(
-    "value", ["soon", "0001-01-01 00:00:00", "9999-12-31 00:00:00", "2021-02-30 10:00:00", "infinity"]
-)
-def test_times_that_are_none_are_quarantined(raw, tmp_path, value):
-    folder = raw("hospital")
-    edit(folder / "vitals.csv", lambda text: text.replace("2021-03-26 11:30:10,HR", f"{value},HR"))
-    ingest("hospital", folder, tmp_path / "out")
-    rows = quarantine(tmp_path / "out", "vitals").filter(pl.col("row") == 1)
-    assert rows["value"].to_list() == [value]
+    assert "not a time" in rows["reason"][-1]
 
 
 def test_an_orphan_is_quarantined(raw, tmp_path):
@@ -285,6 +280,7 @@ def test_both_layouts_of_physionet_2012_agree(raw, tmp_path):
                 file.write(f"{head}{rest}\n")
     (official / "Outcomes-a.txt").write_text((folder / "outcomes-a.csv").read_text())
     (official / "surprise.txt").write_text("?")
+    (official / "README.md").write_text("about")
     quality = ingest("physionet-2012", official, tmp_path / "two")
     assert quality["tables"]["series"]["flags"]["record_id_row"]["rows"] == 3
     assert quality["unknown_files"] == ["surprise.txt"]
@@ -293,6 +289,20 @@ def test_both_layouts_of_physionet_2012_agree(raw, tmp_path):
             pl.read_parquet(tmp_path / "two" / path.relative_to(tmp_path / "one"))
         )
         assert same, path
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("1001.txt", b"Time,Value\n", "first line must be"),
+        ("notes.txt", b"Time,Parameter,Value\n", "named by its number"),
+        ("1001.txt", b"Time,Parameter,Value\n00:00,\xe9,1\n", "not UTF-8"),
+    ],
+)
+def test_record_files_that_are_none(tmp_path, name, content, message):
+    (tmp_path / "raw" / "set-a").mkdir(parents=True)
+    (tmp_path / "raw" / "set-a" / name).write_bytes(content)
+    refused("physionet-2012", tmp_path / "raw", tmp_path, message)
 
 
 def test_a_missing_outcome_is_never_a_survivor(raw, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-import importlib
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -259,7 +259,14 @@ def _prepared(mapping: SourceMapping, raw: Path, work: Path) -> tuple[Path, list
     """The folder with the tables (`raw`, or what `prepare.py` makes of it) and the raw files read for it."""
     if not (mapping.folder / "prepare.py").exists():
         return raw, []
-    module = importlib.import_module(f"caretrace.ingest.sources.{mapping.folder.name}.prepare")
+    # By its path: importing it as `caretrace.ingest.sources.…` would hide the function `sources`.
+    spec = importlib.util.spec_from_file_location(
+        f"prepare_{mapping.folder.name}", mapping.folder / "prepare.py"
+    )
+    if spec is None or spec.loader is None:
+        raise InputError(f"{mapping.folder / 'prepare.py'} cannot be loaded; install caretrace again")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
     prepared: tuple[Path, list[str]] = module.prepare(raw, work / "prepared")
     return prepared
 

@@ -52,9 +52,10 @@ def _rows(record: Path) -> list[str]:
         raise InputError(
             f"{record}: a record file is named by its number, such as 132539.txt; remove this file"
         )
-    # newline="" keeps the line ends; latin-1 passes every byte through unchanged to the strict reader.
-    text = record.read_bytes().decode("utf-8", errors="strict")
-    lines = text.splitlines()
+    try:
+        lines = record.read_bytes().decode("utf-8").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{record} is not UTF-8; fetch the file again") from None
     if not lines or lines[0].strip() != _HEADER:
         got = lines[0].strip() if lines else "nothing"
         raise InputError(f"{record}: the first line must be {_HEADER!r}, got {got!r}; fetch the file again")
