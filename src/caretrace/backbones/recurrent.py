@@ -31,6 +31,8 @@ class Recurrent(nn.Module):
         self, hidden: Float[Tensor, "batch step d_model"], padding_mask: Bool[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step d_model"]:
         """Hidden state after each step, 0 where padded."""
+        if hidden.shape[1] == 0:  # torch's kernels refuse a sequence without steps
+            return hidden
         out: Tensor = self.layers(hidden)[0]
         return out.masked_fill(padding_mask[..., None], 0.0)
 
