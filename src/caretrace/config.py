@@ -103,7 +103,7 @@ def _put(values: dict[str, Any], keys: list[str], value: Any, item: str) -> None
     values[keys[-1]] = value
 
 
-def _convert(hint: Any, value: Any, key: str) -> Any:  # noqa: PLR0911 - one return per kind of value
+def _convert(hint: Any, value: Any, key: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
         if value is None and type(None) in arguments:

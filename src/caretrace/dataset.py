@@ -84,7 +84,9 @@ class Dataset:
             )
         for name in splits[schema.SPLIT].unique():
             if name not in schema.SPLITS:
-                raise DatasetError(f"{self.path / schema.SPLITS_FILE}: " + unknown_name("split", name, schema.SPLITS))
+                raise DatasetError(
+                    f"{self.path / schema.SPLITS_FILE}: " + unknown_name("split", name, schema.SPLITS)
+                )
         return splits
 
     @functools.cached_property

@@ -18,7 +18,11 @@ class RiskHead(nn.Module):
     def __init__(self, *, d_in: int, d_hidden: int, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(d_in, d_hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(d_hidden, 1)
+            nn.Dropout(dropout),
+            nn.Linear(d_in, d_hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(d_hidden, 1),
         )
 
     def forward(self, hidden: Float[Tensor, "batch d_in"]) -> Float[Tensor, "batch"]:
@@ -26,8 +30,30 @@ class RiskHead(nn.Module):
         return self.layers(hidden)[:, 0]
 
     @staticmethod
-    def loss(logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
-        """Mean binary cross-entropy over the samples whose outcome is known (not NaN); 0 if none is."""
+    def loss(
+        logit: Float[Tensor, "*shape"],
+        outcome: Float[Tensor, "*shape"],
+        weight: Float[Tensor, "*shape"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Weighted mean binary cross-entropy where the outcome is known (not NaN); 0 if it is nowhere."""
         known = ~torch.isnan(outcome)
-        each = F.binary_cross_entropy_with_logits(logit[known], outcome[known], reduction="sum")
-        return each / known.sum().clamp(min=1)
+        each = F.binary_cross_entropy_with_logits(logit[known], outcome[known], reduction="none")
+        counted = torch.ones_like(each) if weight is None else weight[known]
+        return (each * counted).sum() / counted.sum().clamp(min=1e-9)
+
+    @classmethod
+    def tuning_loss(cls, logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
+        """The loss once the mean risk is set right, as the bundle's calibration will do.
+
+        A small tuning split may have twice the deaths of another by chance. Its plain loss then prefers
+        whichever epoch happens to be gloomy enough, not the one that ranks people best.
+        """
+        known = ~torch.isnan(outcome)
+        logit, outcome = logit[known].double(), outcome[known].double()
+        shift = torch.zeros((), dtype=torch.float64, device=logit.device)
+        if 0 < outcome.sum() < len(outcome):
+            for _ in range(20):  # Newton's method on a convex function of one number
+                risk = torch.sigmoid(logit + shift)
+                step = (risk - outcome).sum() / (risk * (1 - risk)).sum().clamp(min=1e-9)
+                shift = shift - step.clamp(-2.0, 2.0)
+        return cls.loss(logit + shift, outcome).float()

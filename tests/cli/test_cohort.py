@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from caretrace import schema
 from caretrace.cli.cohort import command
-from caretrace.errors import CohortError, ConfigError
+from caretrace.errors import CaretraceError, ConfigError
 
 PREDICATES = {
     "icu_admission": {"code": "ICU_ADMISSION"},
@@ -82,7 +82,7 @@ def test_a_task_file_of_ones_own(dataset: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["mortalty"], "unknown application with tasks 'mortalty': did you mean 'mortality'"),
+        (["mortalty"], "unknown application 'mortalty': did you mean 'mortality'"),
         (["mortality", "--task", "in_icu_death_24"], "did you mean 'in_icu_death_24h'"),
         (["nowhere.yaml"], "nowhere.yaml: no such file"),
     ],
@@ -91,7 +91,7 @@ def test_unknown_names_are_answered_with_the_nearest(
     dataset: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     result = run(arguments[0], dataset, "--out", tmp_path / "labels", *arguments[1:])
-    assert isinstance(result.exception, CohortError)
+    assert isinstance(result.exception, CaretraceError)
     assert message in str(result.exception)
 
 

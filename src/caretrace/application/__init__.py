@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import polars as pl
-from torch import nn
+if TYPE_CHECKING:  # choosing a task must not cost the seconds that torch takes
+    import polars as pl
+    from torch import nn
 
-from caretrace.data.inputs import Inputs
-from caretrace.data.samples import Preprocessor
-from caretrace.dataset import Dataset
+    from caretrace.data.inputs import Inputs
+    from caretrace.data.samples import Preprocessor
+    from caretrace.dataset import Dataset
 
 # Told about each piece of work: (what is being done, pieces done, pieces in all or None).
 Progress = Callable[[str, float, float | None], None]
+
+
+def silent(what: str, done: float, total: float | None) -> None:
+    """A `Progress` that tells nobody."""
 
 
 class Application(Protocol):
@@ -50,7 +55,7 @@ class Application(Protocol):
         ...
 
     def model(self, preprocessor: Preprocessor, config: Any) -> nn.Module:
-        """A fresh model: `forward(batch)` gives logits, `loss(logits, outcomes)` their loss."""
+        """A fresh model with `forward(batch)`, `loss(batch, outcome)` and `tuning_loss(output, outcome)`."""
         ...
 
     def limits(self, source: str) -> list[str]:

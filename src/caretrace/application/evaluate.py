@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from caretrace import schema
-from caretrace.application import Application, Progress
+from caretrace.application import Application, Progress, silent
 from caretrace.application.predictor import Predictor
 from caretrace.application.run import Run
 from caretrace.application.train import comparator_input
@@ -32,7 +32,7 @@ def evaluate(
     split: str | None = schema.HELD_OUT,
     replicates: int = 1000,
     seed: int = 0,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Judge a run on subjects it has never seen and write `evaluation/` into the run folder.
 

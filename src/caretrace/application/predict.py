@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from caretrace import schema
-from caretrace.application import Application, Progress
+from caretrace.application import Application, Progress, silent
 from caretrace.application.evaluate import labels_for, write_predictions
 from caretrace.application.predictor import Predictor
 from caretrace.application.run import Run
@@ -24,7 +24,7 @@ def predict(
     *,
     labels: Path | None = None,
     split: str | None = schema.HELD_OUT,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Write one row per label: label columns, predicted value and probability.
 

@@ -61,7 +61,9 @@ class Predictor:
             raise BundleError(
                 f"{folder}: weights, vocabulary and settings do not belong together ({error}); train again"
             ) from None
-        return cls(application, config, preprocessor, members, PlattScaling.from_dict(bundle.parts["calibration"]))
+        return cls(
+            application, config, preprocessor, members, PlattScaling.from_dict(bundle.parts["calibration"])
+        )
 
     def risks(self, inputs: Inputs) -> np.ndarray:
         """Calibrated probability per sample, float64 [sample]."""

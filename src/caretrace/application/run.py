@@ -1,13 +1,13 @@
 """The run folder of one training: what is in it, and whether it can be gone on with.
 
-    run.json           what was asked, of which data, with which versions
-    labels/            labels and attrition
-    preprocessor.json  fitted on training subjects
-    metrics.jsonl      one line per epoch
-    checkpoints/       best and last of every member
-    bundle/            what prediction needs
-    quality.json       the dataset's quality report
-    evaluation/        figures, curves and predictions, once `caretrace evaluate` has run
+run.json           what was asked, of which data, with which versions
+labels/            labels and attrition
+preprocessor.json  fitted on training subjects
+metrics.jsonl      one line per epoch
+checkpoints/       best and last of every member
+bundle/            what prediction needs
+quality.json       the dataset's quality report
+evaluation/        figures, curves and predictions, once `caretrace evaluate` has run
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ class Run:
         """
         path = self.path / "run.json"
         if not path.is_file():
-            raise BundleError(f"{self.path} is not a run: run.json is missing; make one with `caretrace train`")
+            raise BundleError(
+                f"{self.path} is not a run: run.json is missing; make one with `caretrace train`"
+            )
         try:
             value: dict[str, Any] = read_json(path)
         except ValueError as error:

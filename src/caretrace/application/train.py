@@ -8,36 +8,25 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from caretrace import config as configs
 from caretrace import schema
-from caretrace.application import Application, Progress
+from caretrace.application import Application, Progress, silent
 from caretrace.application.card import model_card
 from caretrace.application.predictor import member_logits
 from caretrace.application.run import Run, describe
-from caretrace.cohort import Labels, Task, build_labels, default_task, read_labels, read_task
+from caretrace.application.tasks import find_task
+from caretrace.cohort import Labels, Task, build_labels, read_labels
 from caretrace.comparators import ComparatorInput, FittedComparators, fit_all
 from caretrace.data.inputs import Inputs
-from caretrace.data.samples import Preprocessor
+from caretrace.data.samples import Preprocessor, Samples
 from caretrace.dataset import Dataset
-from caretrace.errors import CohortError, unknown_name
+from caretrace.errors import CohortError
 from caretrace.evaluation import PlattScaling, auprc, auroc, brier, ece
 from caretrace.files import read_json, whole_folder, write_json
 from caretrace.training.bundle import write_bundle
 from caretrace.training.run import fit
-
-
-def find_task(application: Application, dataset: Dataset, name: str | None) -> Task:
-    """The task called `name`, or the first of the application that the dataset can answer.
-
-    Raises:
-        CohortError: No such task, or none fits.
-    """
-    names = application.task_order
-    if name is not None and name not in names:
-        raise CohortError(unknown_name("task", name, names))
-    tasks = [read_task(application.tasks / f"{each}.yaml") for each in ([name] if name else names)]
-    return tasks[0] if name else default_task(tasks, dataset)
 
 
 def train(
@@ -49,7 +38,7 @@ def train(
     task: str | None = None,
     labels: Path | None = None,
     resume: bool = False,
-    progress: Progress = lambda what, done, total: None,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Train an ensemble and its comparators, and write the bundle.
 
@@ -89,33 +78,11 @@ def train(
         _require_both_classes(split, part)
     preprocessor = _preprocessor(run, application, inputs[schema.TRAIN], config)
     samples = {split: preprocessor.transform(part) for split, part in inputs.items()}
-    members = fit(
-        lambda: application.model(preprocessor, config),
-        samples[schema.TRAIN],
-        samples[schema.TUNING],
-        config.training,
-        run.path,
-        lambda record: progress(
-            f"training member {record['member'] + 1} of {config.training.members}, "
-            f"tuning loss {record['tuning_loss']:.3f}",
-            record["epoch"] + 1,
-            config.training.max_epochs,
-        ),
-    )
+    members = _members(application, preprocessor, samples, config, run, progress)
     fitted_at = time.perf_counter()
-    outcomes = samples[schema.TUNING].outcomes
-    logits = member_logits(members, samples[schema.TUNING]).mean(0)
-    calibration = PlattScaling.fit(logits, outcomes)
     comparators = _comparators(preprocessor, inputs, config, progress)
     compared_at = time.perf_counter()
-    risks = calibration.apply(logits)
-    metrics = {
-        "split": schema.TUNING,
-        "n": len(outcomes),
-        "positives": int(outcomes.sum()),
-        "unknown_codes": samples[schema.TUNING].unknown_codes,
-        **{metric.__name__: metric(outcomes, risks) for metric in (auroc, auprc, brier, ece)},
-    }
+    calibration, metrics = _calibrate(members, samples[schema.TUNING])
     run.update(
         n_parameters=sum(p.numel() for p in members[0].parameters()),
         n_train=len(samples[schema.TRAIN]),
@@ -124,22 +91,55 @@ def train(
         tuning=metrics,
         seconds={"fit": round(fitted_at - started, 1), "comparators": round(compared_at - fitted_at, 1)},
     )
-    with whole_folder(run.bundle) as folder:
-        comparators.save(folder / "comparators")
-        task_text = found.task.to_yaml() if found.task else ""
-        write_bundle(
-            folder,
-            application.name,
-            {
-                "config": configs.to_dict(config),
-                "preprocessor": preprocessor.to_dict(),
-                "calibration": calibration.to_dict(),
-                "metrics": metrics,
-            },
-            [member.state_dict() for member in members],
-            {"README.md": model_card(run.read(), application), "task.yaml": task_text},
-        )
+    parts = {
+        "config": configs.to_dict(config),
+        "preprocessor": preprocessor.to_dict(),
+        "calibration": calibration.to_dict(),
+        "metrics": metrics,
+    }
+    texts = {
+        "README.md": model_card(run.read(), application),
+        "task.yaml": found.task.to_yaml() if found.task else "",
+    }
+    if not run.bundle.exists():  # a run that was killed after its last step is whole already
+        with whole_folder(run.bundle) as folder:
+            comparators.save(folder / "comparators")
+            write_bundle(folder, application.name, parts, [member.state_dict() for member in members], texts)
     return run.read()
+
+
+def _members(
+    application: Application,
+    preprocessor: Preprocessor,
+    samples: dict[str, Samples],
+    config: Any,
+    run: Run,
+    progress: Progress,
+) -> list[nn.Module]:
+    """The ensemble, trained or gone on with."""
+    train, tuning = samples[schema.TRAIN], samples[schema.TUNING]
+    settings = config.training
+    epochs = settings.epochs(settings.max_steps, len(train))
+
+    def tell(record: dict[str, Any]) -> None:
+        what = f"member {record['member'] + 1} of {settings.members}, tuning loss {record['tuning_loss']:.3f}"
+        progress(f"training {what}", record["epoch"] + 1, epochs)
+
+    return fit(lambda: application.model(preprocessor, config), train, tuning, settings, run.path, tell)
+
+
+def _calibrate(members: list[nn.Module], tuning: Samples) -> tuple[PlattScaling, dict[str, Any]]:
+    """Recalibration fitted on the tuning split, and the figures there."""
+    logits = member_logits(members, tuning).mean(0)
+    calibration = PlattScaling.fit(logits, tuning.outcomes)
+    risks = calibration.apply(logits)
+    figures = {metric.__name__: metric(tuning.outcomes, risks) for metric in (auroc, auprc, brier, ece)}
+    counts = {
+        "n": len(tuning),
+        "positives": int(tuning.outcomes.sum()),
+        "unknown_codes": tuning.unknown_codes,
+    }
+    return calibration, {"split": schema.TUNING, **counts, **figures}
 
 
 def comparator_input(preprocessor: Preprocessor, inputs: Inputs) -> ComparatorInput:

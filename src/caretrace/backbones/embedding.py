@@ -69,7 +69,9 @@ class MeasurementEmbedding(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, batch: EventBatch) -> tuple[Float[Tensor, "batch step d_model"], Bool[Tensor, "batch step"]]:
+    def forward(
+        self, batch: EventBatch
+    ) -> tuple[Float[Tensor, "batch step d_model"], Bool[Tensor, "batch step"]]:
         """Hidden vectors and their padding mask (True where padded)."""
         value = self.value(batch.code.flatten(), batch.numeric_value.flatten()).view(*batch.code.shape, -1)
         times = torch.stack([torch.log1p(batch.time_delta_hours), torch.log1p(-batch.time_hours)], -1)
@@ -116,11 +118,12 @@ class StepEmbedding(nn.Module):
         super().__init__()
         self.n_codes, self.n_steps, self.step_hours = n_codes, n_steps, step_hours
         self.code_dropout = code_dropout
-        rows = {name: n_codes for name in ("measured", "count", "known", "count_so_far", "recent")}
+        rows = dict.fromkeys(("measured", "count", "known", "count_so_far", "recent"), n_codes)
         rows["event_type"] = n_types
         self.tables = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(n, d_model) * _INIT_STD) for name, n in rows.items()}
         )
+        self.n_bins = n_bins
         self.values = nn.ModuleDict(
             {
                 name: ValueEmbedding(n_codes=n_codes, d_model=d_model, n_bins=n_bins)
@@ -128,13 +131,18 @@ class StepEmbedding(nn.Module):
             }
         )
         # Where each table starts once all of them stand in one, in the order of `_mix`.
-        lengths = {**{name: len(self.tables[name]) for name in self.tables}, **dict.fromkeys(self.values, n_codes * (n_bins + 1))}
+        lengths = {
+            **{name: len(self.tables[name]) for name in self.tables},
+            **dict.fromkeys(self.values, n_codes * (n_bins + 1)),
+        }
         starts = itertools.accumulate(lengths.values(), initial=0)
         self._first = dict(zip(lengths, starts, strict=False))
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, batch: EventBatch) -> tuple[Float[Tensor, "batch step d_model"], Bool[Tensor, "batch step"]]:
+    def forward(
+        self, batch: EventBatch
+    ) -> tuple[Float[Tensor, "batch step d_model"], Bool[Tensor, "batch step"]]:
         """Hidden vectors of every step, and a padding mask that is all False."""
         cells = find_cells(batch, n_codes=self.n_codes, n_steps=self.n_steps, step_hours=self.step_hours)
         kept = self._kept(len(batch), cells)
@@ -183,10 +191,9 @@ class StepEmbedding(nn.Module):
 
     def _value(self, name: str, code: Tensor, value: Tensor, valued: Tensor) -> list[Term]:
         """A value lies between two knots of its code's piecewise-linear function and weighs on both."""
-        n_bins = self.values[name].n_bins
-        position = value.clamp(0.0, 1.0) * n_bins
-        knot = position.detach().floor().clamp(max=n_bins - 1)
-        left = self._first[name] + code * (n_bins + 1) + knot.long()
+        position = value.clamp(0.0, 1.0) * self.n_bins
+        knot = position.detach().floor().clamp(max=self.n_bins - 1)
+        left = self._first[name] + code * (self.n_bins + 1) + knot.long()
         right = position - knot
         return [(left, (1.0 - right) * valued), (left + 1, right * valued)]
 
@@ -196,7 +203,9 @@ class StepEmbedding(nn.Module):
             [*self.tables.values(), *(value.heights().flatten(0, 1) for value in self.values.values())]  # type: ignore[operator]
         )
         row, column, weight = (torch.cat(parts) for parts in zip(*terms, strict=True))
-        mixing = torch.sparse_coo_tensor(torch.stack([row, column]), weight, (size, len(table)), check_invariants=False)
+        mixing = torch.sparse_coo_tensor(
+            torch.stack([row, column]), weight, (size, len(table)), check_invariants=False
+        )
         return torch.sparse.mm(mixing, table)
 
     def _kept(self, n_samples: int, cells: Cells) -> Tensor:

@@ -25,7 +25,9 @@ class Recurrent(nn.Module):
     def __init__(self, cell: type[nn.GRU | nn.LSTM], *, d_model: int, n_layers: int, dropout: float) -> None:
         super().__init__()
         self.d_model = d_model
-        self.layers = cell(d_model, d_model, n_layers, batch_first=True, dropout=dropout if n_layers > 1 else 0.0)
+        self.layers = cell(
+            d_model, d_model, n_layers, batch_first=True, dropout=dropout if n_layers > 1 else 0.0
+        )
 
     def forward(
         self, hidden: Float[Tensor, "batch step d_model"], padding_mask: Bool[Tensor, "batch step"]

@@ -32,7 +32,9 @@ class SelfAttention(nn.Module):
     def __init__(self, *, d_model: int, n_heads: int) -> None:
         super().__init__()
         if d_model % (2 * n_heads):
-            raise ValueError(f"d_model {d_model} must be a multiple of 2 x n_heads ({2 * n_heads}) for rotary positions")
+            raise ValueError(
+                f"d_model {d_model} must be a multiple of 2 x n_heads ({2 * n_heads}) for rotary positions"
+            )
         self.n_heads = n_heads
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
         self.out = nn.Linear(d_model, d_model)
@@ -105,9 +107,10 @@ class Transformer(nn.Module):
     def __init__(self, *, d_model: int, n_layers: int, dropout: float, n_heads: int = 4) -> None:
         super().__init__()
         self.d_model = d_model
-        self.layers = nn.ModuleList(
+        layers = [
             TransformerLayer(d_model=d_model, n_heads=n_heads, dropout=dropout) for _ in range(n_layers)
-        )
+        ]
+        self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(d_model)
 
     def forward(
@@ -126,6 +129,7 @@ class Transformer(nn.Module):
         allowed = causal_mask(padding_mask)
         weights = []
         for layer in self.layers:
+            assert isinstance(layer, TransformerLayer)
             weights.append(layer.attention.weights(layer.norm_attention(hidden), allowed))
             hidden, _ = layer(hidden, allowed)
         return torch.stack(weights)

@@ -13,9 +13,6 @@ if TYPE_CHECKING:
     from caretrace.cohort import Labels, Task
     from caretrace.dataset import Dataset
 
-# Tried in this order when no --task is given; the other tasks of the application follow by name.
-PREFERRED = ("in_icu_death_24h", "physionet_2012_48h")
-
 
 def command(
     task: Annotated[
@@ -73,35 +70,18 @@ def _is_file(task: str) -> bool:
 
 
 def _choose(task: str, name: str | None, dataset: Dataset) -> Task:
-    from caretrace.cohort import default_task, read_task
-    from caretrace.errors import CohortError, ConfigError, unknown_name
+    from caretrace.application.tasks import find_task
+    from caretrace.apps import load_application
+    from caretrace.cohort import read_task
+    from caretrace.errors import ConfigError
 
-    if _is_file(task):
-        if name is not None:
-            raise ConfigError(
-                f"--task {name!r} chooses a task of an application, but {task} is a task file; drop it"
-            )
-        return read_task(Path(task))
-    folders = _task_folders()
-    if task not in folders:
-        raise CohortError(
-            unknown_name("application with tasks", task, folders) + "; or give a task file, TASK.yaml"
+    if not _is_file(task):
+        return find_task(load_application(task), dataset, name)
+    if name is not None:
+        raise ConfigError(
+            f"--task {name!r} chooses a task of an application, but {task} is a task file; drop it"
         )
-    files = {path.stem: path for path in sorted(folders[task].glob("*.yaml"))}
-    if name is None:
-        order = [*(n for n in PREFERRED if n in files), *(n for n in files if n not in PREFERRED)]
-        return default_task([read_task(files[n]) for n in order], dataset)
-    if name not in files:
-        raise CohortError(unknown_name(f"task of {task}", name, files))
-    return read_task(files[name])
-
-
-def _task_folders() -> dict[str, Path]:
-    """The `tasks` folder of each application that has one; no application is imported to find it."""
-    from importlib.resources import as_file, files
-
-    with as_file(files("caretrace.apps")) as apps:
-        return {folder.parent.name: folder for folder in sorted(apps.glob("*/tasks"))}
+    return read_task(Path(task))
 
 
 def _show(console: Console, labels: Labels, out: Path) -> None:

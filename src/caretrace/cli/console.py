@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, for machines.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object on standard output, for machines.")
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress and no messages, only results.")]
 
 
@@ -97,6 +99,7 @@ class Bar:
         self._progress, self._label, self._task = progress, label, task
 
     def __call__(self, amount: float = 1, note: str = "") -> None:
+        """Move on by `amount`, with a note behind the label."""
         self._progress.update(self._task, advance=amount, description=f"{self._label} {note}".strip())
 
     def to(self, what: str, done: float, total: float | None) -> None:

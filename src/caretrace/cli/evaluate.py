@@ -13,12 +13,15 @@ from caretrace.cli.console import AsJson, Console, Quiet
 def command(
     run: Annotated[Path, typer.Argument(help="Run folder that `caretrace train` wrote.")],
     dataset: Annotated[
-        Path | None, typer.Argument(help="Another MEDS dataset to judge on; default: the one it was trained on.")
+        Path | None,
+        typer.Argument(help="Another MEDS dataset to judge on; default: the one it was trained on."),
     ] = None,
     split: Annotated[
         str, typer.Option(help="train, tuning, held_out, or all (for a dataset the model has not seen).")
     ] = "held_out",
-    replicates: Annotated[int, typer.Option(min=100, help="Bootstrap replicates behind every interval.")] = 1000,
+    replicates: Annotated[
+        int, typer.Option(min=100, help="Bootstrap replicates behind every interval.")
+    ] = 1000,
     seed: Annotated[int, typer.Option(help="Seed of the bootstrap.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -45,7 +48,7 @@ def command(
             split=None if split == "all" else split,
             replicates=replicates,
             seed=seed,
-            progress=lambda what, done, total: bar.to(what, done, total),
+            progress=bar.to,
         )
     show(console, figures, MODEL)
     console.say(f"Next: caretrace report {run}")

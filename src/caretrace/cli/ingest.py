@@ -21,7 +21,7 @@ class Splits(enum.StrEnum):
     HASH = "hash"
 
 
-def command(  # noqa: PLR0913, PLR0917 - one argument per option of the verb
+def command(
     source: Annotated[
         str, typer.Argument(help="Which raw tables these are; `caretrace sources` lists them.")
     ],

@@ -15,7 +15,8 @@ def command(
     dataset: Annotated[Path, typer.Argument(help="MEDS dataset to predict on.")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
     labels: Annotated[
-        Path | None, typer.Option(help="When to predict: labels of `caretrace cohort`; default: the run's own task.")
+        Path | None,
+        typer.Option(help="When to predict: labels of `caretrace cohort`; default: the run's own task."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, tuning, held_out or all.")] = "held_out",
     as_json: AsJson = False,
@@ -40,9 +41,11 @@ def command(
             out,
             labels=labels,
             split=None if split == "all" else split,
-            progress=lambda what, done, total: bar.to(what, done, total),
+            progress=bar.to,
         )
-    console.table(f"Predictions in {out}", ["what", "value"], [[k, v] for k, v in counts.items() if k != "out"])
+    console.table(
+        f"Predictions in {out}", ["what", "value"], [[k, v] for k, v in counts.items() if k != "out"]
+    )
     if counts["unknown_codes"]:
         console.say(
             f"{counts['unknown_codes']:,} of {counts['measurements']:,} measurements have a code the model does not "

@@ -15,18 +15,25 @@ def command(
     dataset: Annotated[Path, typer.Argument(help="MEDS dataset that `caretrace ingest` wrote.")],
     out: Annotated[Path, typer.Option("--out", help="Run folder to make (or to go on with, see --resume).")],
     task: Annotated[
-        str | None, typer.Option(help="Task to label by; default: the application's first that fits the dataset.")
+        str | None,
+        typer.Option(help="Task to label by; default: the application's first that fits the dataset."),
     ] = None,
     labels: Annotated[
         Path | None, typer.Option(help="Labels made before by `caretrace cohort`, or any MEDS label file.")
     ] = None,
-    backbone: Annotated[str | None, typer.Option(help="gru, lstm or transformer; short for --set backbone=…")] = None,
+    backbone: Annotated[
+        str | None, typer.Option(help="gru, lstm or transformer; short for --set backbone=…")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", help="One setting, e.g. --set training.members=3 --set d_model=32; may be repeated."),
+        typer.Option(
+            "--set", help="One setting, e.g. --set training.members=3 --set d_model=32; may be repeated."
+        ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run, bit for bit.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run, bit for bit.")
+    ] = False,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -55,7 +62,7 @@ def command(
             task=task,
             labels=labels,
             resume=resume,
-            progress=lambda what, done, total: bar.to(what, done, total),
+            progress=bar.to,
         )
     tuning = run["tuning"]
     console.table(

@@ -44,9 +44,13 @@ class EventBatch:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name != "static" and value.shape != shape:
-                raise ValueError(f"EventBatch.{field.name} has shape {tuple(value.shape)}, code has {tuple(shape)}")
+                raise ValueError(
+                    f"EventBatch.{field.name} has shape {tuple(value.shape)}, code has {tuple(shape)}"
+                )
         if self.static.ndim != 2 or len(self.static) != len(self.code):
-            raise ValueError(f"EventBatch.static has shape {tuple(self.static.shape)}, expected ({shape[0]}, feature)")
+            raise ValueError(
+                f"EventBatch.static has shape {tuple(self.static.shape)}, expected ({shape[0]}, feature)"
+            )
         if bool((self.padding_mask[:, :-1] & ~self.padding_mask[:, 1:]).any()):
             raise ValueError("EventBatch.padding_mask: padding stands before a measurement; pad at the end")
         if bool((self.time_hours > 0).any()):

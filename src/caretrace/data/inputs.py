@@ -97,11 +97,11 @@ def collect_inputs(
         types = types.with_columns(pl.lit(schema.EventType.OTHER.value).alias(schema.EVENT_TYPE))
     types = types.select(schema.CODE, schema.EVENT_TYPE)
     files = dataset.files(split)
-    parts = []
+    parts: list[pl.DataFrame] = []
     for number, file in enumerate(files, start=1):
         measurements = pl.scan_parquet(file).select(pl.col(schema.DATA_COLUMNS))
-        parts.append(_precede(measurements, asked.lazy(), lookback_hours).join(types, on=schema.CODE, how="left"))
-        parts[-1] = parts[-1].collect()
+        seen = _precede(measurements, asked.lazy(), lookback_hours)
+        parts.append(seen.join(types, on=schema.CODE, how="left").collect())
         if progress:
             progress(number, len(files))
     gathered = pl.concat(parts) if parts else _empty()
@@ -113,7 +113,9 @@ def _precede(measurements: pl.LazyFrame, asked: pl.LazyFrame, lookback_hours: fl
     time, prediction_time = pl.col(schema.TIME), pl.col(schema.PREDICTION_TIME)
     timed = time <= prediction_time
     if lookback_hours is not None:
-        timed &= time >= prediction_time - pl.duration(microseconds=int(lookback_hours * _MICROSECONDS_PER_HOUR))
+        timed &= time >= prediction_time - pl.duration(
+            microseconds=int(lookback_hours * _MICROSECONDS_PER_HOUR)
+        )
     hours = (prediction_time - time).dt.total_microseconds() / _MICROSECONDS_PER_HOUR
     return (
         measurements.join(asked, on=schema.SUBJECT_ID, how="inner")

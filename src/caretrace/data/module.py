@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import lightning
@@ -41,7 +42,9 @@ class SampleModule(lightning.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[LabelledBatch]:
         """The tuning split in order."""
-        return DataLoader(_Batches(self.tuning, np.arange(len(self.tuning)), 4 * self.batch_size), batch_size=None)
+        return DataLoader(
+            _Batches(self.tuning, np.arange(len(self.tuning)), 4 * self.batch_size), batch_size=None
+        )
 
 
 class _Batches(IterableDataset[LabelledBatch]):
@@ -49,7 +52,7 @@ class _Batches(IterableDataset[LabelledBatch]):
         self.samples, self.order, self.batch_size = samples, order, batch_size
 
     def __len__(self) -> int:
-        return -(-len(self.order) // self.batch_size)
+        return math.ceil(len(self.order) / self.batch_size)
 
     def __iter__(self) -> Iterator[LabelledBatch]:
         for start in range(0, len(self.order), self.batch_size):

@@ -117,13 +117,17 @@ class Preprocessor:
         """Arrays for any split."""
         timed = inputs.measurements.filter(_in_sequence())
         timed = timed.filter(
-            pl.int_range(pl.len(), 0, -1).over(SAMPLE, mapping_strategy="group_to_rows") <= self.max_measurements
+            pl.int_range(pl.len(), 0, -1).over(SAMPLE, mapping_strategy="group_to_rows")
+            <= self.max_measurements
         )
         numbers = self.vocabulary.encode(timed[schema.CODE])
         raw = timed[schema.NUMERIC_VALUE].fill_null(float("nan")).to_numpy().astype(np.float64)
         values, mask = self.values.transform(numbers, raw)
         types = timed[schema.EVENT_TYPE].replace_strict(
-            _EVENT_TYPES, list(range(len(_EVENT_TYPES))), default=_EVENT_TYPES.index(schema.EventType.OTHER), return_dtype=pl.Int64
+            _EVENT_TYPES,
+            list(range(len(_EVENT_TYPES))),
+            default=_EVENT_TYPES.index(schema.EventType.OTHER),
+            return_dtype=pl.Int64,
         )
         counts = np.bincount(timed[SAMPLE].to_numpy(), minlength=len(inputs))
         return Samples(

@@ -50,7 +50,11 @@ class StaticFeatures:
             categories[prefix] = tuple(kept[schema.CODE].sort().to_list())
         ages = _ages(measurements, n_samples)
         known = ages[np.isfinite(ages)]
-        return cls(categories, float(known.mean()) if len(known) else 0.0, float(known.std() or 1.0) if len(known) else 1.0)
+        return cls(
+            categories,
+            float(known.mean()) if len(known) else 0.0,
+            float(known.std() or 1.0) if len(known) else 1.0,
+        )
 
     def transform(self, measurements: pl.DataFrame, n_samples: int) -> np.ndarray:
         """Static features, float32 [sample, len(names)]."""
@@ -58,7 +62,8 @@ class StaticFeatures:
         for prefix, codes in self.categories.items():
             block = np.zeros((n_samples, len(codes)), dtype=np.float32)
             position = pl.DataFrame(
-                {schema.CODE: codes, "column": np.arange(len(codes))}, schema={schema.CODE: pl.String, "column": pl.Int64}
+                {schema.CODE: codes, "column": np.arange(len(codes))},
+                schema={schema.CODE: pl.String, "column": pl.Int64},
             )
             found = _latest(measurements, prefix).join(position, on=schema.CODE, how="inner")
             block[found[SAMPLE].to_numpy(), found["column"].to_numpy()] = 1.0
@@ -88,7 +93,9 @@ class StaticFeatures:
 
 def _latest(measurements: pl.DataFrame, prefix: str) -> pl.DataFrame:
     """The last code under a prefix, per sample (measurements are in chronological order)."""
-    under = (pl.col(schema.CODE) == prefix) | pl.col(schema.CODE).str.starts_with(prefix + schema.CODE_SEPARATOR)
+    under = (pl.col(schema.CODE) == prefix) | pl.col(schema.CODE).str.starts_with(
+        prefix + schema.CODE_SEPARATOR
+    )
     return measurements.filter(under).group_by(SAMPLE, maintain_order=True).agg(pl.col(schema.CODE).last())
 
 

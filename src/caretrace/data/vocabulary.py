@@ -44,7 +44,9 @@ class Vocabulary:
             {schema.CODE: self.codes, "number": np.arange(_FIRST, len(self), dtype=np.int64)},
             schema={schema.CODE: pl.String, "number": pl.Int64},
         )
-        found = pl.DataFrame({schema.CODE: codes}).join(table, on=schema.CODE, how="left", maintain_order="left")
+        found = pl.DataFrame({schema.CODE: codes}).join(
+            table, on=schema.CODE, how="left", maintain_order="left"
+        )
         return found["number"].fill_null(UNKNOWN).to_numpy()
 
     def to_dict(self) -> dict[str, Any]:

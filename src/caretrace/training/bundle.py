@@ -1,14 +1,14 @@
 """The bundle: everything prediction needs, and nothing that can run code.
 
-    manifest.json       format version, caretrace version, application, SHA-256 of every other file
-    config.json         settings of the application
-    preprocessor.json   vocabulary, value scaling, static features (fitted on training subjects)
-    calibration.json    recalibration of the logit (fitted on tuning subjects)
-    model.safetensors   weights of every member of the ensemble
-    metrics.json        tuning figures
-    task.yaml           the labels it was trained for
-    README.md           model card
-    comparators/        the comparators, fitted on the same split
+manifest.json       format version, caretrace version, application, SHA-256 of every other file
+config.json         settings of the application
+preprocessor.json   vocabulary, value scaling, static features (fitted on training subjects)
+calibration.json    recalibration of the logit (fitted on tuning subjects)
+model.safetensors   weights of every member of the ensemble
+metrics.json        tuning figures
+task.yaml           the labels it was trained for
+README.md           model card
+comparators/        the comparators, fitted on the same split
 """
 
 from __future__ import annotations
@@ -99,7 +99,9 @@ def read_bundle(folder: Path) -> Bundle:
         if not path.is_file():
             raise BundleError(f"{path} is missing; copy the bundle again or train again")
         if _sha256(path) != expected:
-            raise BundleError(f"{path} is not what was written (SHA-256 differs); copy the bundle again or train again")
+            raise BundleError(
+                f"{path} is not what was written (SHA-256 differs); copy the bundle again or train again"
+            )
     parts = {
         path.stem: json.loads(path.read_text(encoding="utf-8"))
         for path in folder.glob("*.json")
@@ -119,7 +121,9 @@ def read_bundle(folder: Path) -> Bundle:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     if not path.is_file():
-        raise BundleError(f"{folder} is not a bundle: {MANIFEST} is missing; point at the folder `RUN/bundle` of a training")
+        raise BundleError(
+            f"{folder} is not a bundle: {MANIFEST} is missing; point at the folder `RUN/bundle` of a training"
+        )
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = int(manifest["format_version"])

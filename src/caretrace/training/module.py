@@ -1,4 +1,4 @@
-"""The one LightningModule: it trains any model that has `forward(batch)` and `loss(output, outcome)`."""
+"""The one LightningModule: it trains any model that has `forward`, `loss` and `tuning_loss`."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ class TrainingModule(lightning.LightningModule):
     """AdamW with gradient clipping (by the trainer) and a learning rate that falls when tuning loss stalls.
 
     Args:
-        model: `forward(batch)` gives outputs, `loss(output, outcome)` their loss.
+        model: `loss(batch, outcome)` is minimised on training samples; `forward(batch)` gives outputs, by
+            whose `tuning_loss(output, outcome)` the tuning split is judged.
         config: Settings of the training.
         member: Number of this model in the ensemble; gives it a seed of its own.
+        n_train: Training samples.
     """
 
-    def __init__(self, model: nn.Module, config: TrainingConfig, member: int) -> None:
+    def __init__(self, model: nn.Module, config: TrainingConfig, member: int, n_train: int) -> None:
         super().__init__()
-        self.model, self.config, self.member = model, config, member
+        self.model, self.config, self.member, self.n_train = model, config, member, n_train
         self._tuning: list[tuple[Tensor, Tensor]] = []
         self._train_loss = torch.zeros(())
         self._train_samples = 0
@@ -38,7 +40,7 @@ class TrainingModule(lightning.LightningModule):
     def training_step(self, batch: LabelledBatch, index: int) -> Tensor:
         """Loss of one batch; a loss that is not a number stops the training."""
         events, outcome = batch
-        loss: Tensor = self.model.loss(self.model(events), outcome)  # type: ignore[operator]
+        loss: Tensor = self.model.loss(events, outcome)  # type: ignore[operator]
         if not torch.isfinite(loss):
             raise CaretraceError(
                 f"the training loss became {loss.item()} in epoch {self.current_epoch}, batch {index}: the last "
@@ -61,7 +63,7 @@ class TrainingModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         """Log the tuning loss, which rules early stopping, the learning rate and the best checkpoint."""
         output, outcome = self.tuning_outputs
-        loss = self.model.loss(output, outcome)  # type: ignore[operator]
+        loss = self.model.tuning_loss(output, outcome)  # type: ignore[operator]
         self.log("tuning_loss", loss)
         self._schedule.step(loss)
 
@@ -86,7 +88,9 @@ class TrainingModule(lightning.LightningModule):
             self.model.parameters(), lr=self.config.learning_rate, weight_decay=self.config.weight_decay
         )
         self._schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(
-            optimizer, factor=self.config.plateau_factor, patience=self.config.plateau_patience
+            optimizer,
+            factor=self.config.plateau_factor,
+            patience=self.config.epochs(self.config.plateau_steps, self.n_train),
         )
         return optimizer
 

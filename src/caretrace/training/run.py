@@ -63,7 +63,7 @@ def fit(
     members = []
     for member in range(config.members):
         torch.manual_seed(config.seed * 1_000 + member)
-        module = TrainingModule(build(), config, member)
+        module = TrainingModule(build(), config, member, len(train))
         folder = run / "checkpoints" / f"member-{member}"
         if not (folder / "finished").exists():
             _fit_member(module, train, tuning, folder, run / METRICS_FILE, progress)
@@ -74,7 +74,12 @@ def fit(
 
 
 def _fit_member(
-    module: TrainingModule, train: Samples, tuning: Samples, folder: Path, metrics: Path, progress: Progress | None
+    module: TrainingModule,
+    train: Samples,
+    tuning: Samples,
+    folder: Path,
+    metrics: Path,
+    progress: Progress | None,
 ) -> None:
     config = module.config
     last = folder / "last.ckpt"
@@ -82,14 +87,20 @@ def _fit_member(
     if resumed is not None and _stopped(resumed):
         return
     record = _EpochRecord(metrics, progress, 0 if resumed is None else resumed["epoch"] + 1, module.member)
-    best = ModelCheckpoint(folder, filename="best", monitor="tuning_loss", save_top_k=1, enable_version_counter=False)
-    latest = ModelCheckpoint(folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False)
-    stop = EarlyStopping("tuning_loss", patience=config.patience, check_finite=True)
+    best = ModelCheckpoint(
+        folder, filename="best", monitor="tuning_loss", save_top_k=1, enable_version_counter=False
+    )
+    latest = ModelCheckpoint(
+        folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+    )
+    stop = EarlyStopping(
+        "tuning_loss", patience=config.epochs(config.patience_steps, len(train)), check_finite=True
+    )
     with _quiet():
         trainer = lightning.Trainer(
             accelerator="cuda" if torch.cuda.is_available() else "cpu",
             devices=1,
-            max_epochs=config.max_epochs,
+            max_epochs=config.epochs(config.max_steps, len(train)),
             gradient_clip_val=config.gradient_clip,
             callbacks=[stop, record, best, latest],
             plugins=[_WholeCheckpoints()],
@@ -101,8 +112,12 @@ def _fit_member(
             use_distributed_sampler=False,
             default_root_dir=folder,
         )
-        data = SampleModule(train, tuning, batch_size=config.batch_size, seed=config.seed * 1_000 + module.member)
-        trainer.fit(module, datamodule=data, ckpt_path=last if resumed is not None else None, weights_only=True)
+        data = SampleModule(
+            train, tuning, batch_size=config.batch_size, seed=config.seed * 1_000 + module.member
+        )
+        trainer.fit(
+            module, datamodule=data, ckpt_path=last if resumed is not None else None, weights_only=True
+        )
 
 
 class _EpochRecord(Callback):
@@ -111,8 +126,10 @@ class _EpochRecord(Callback):
     def __init__(self, path: Path, progress: Progress | None, first_epoch: int, member: int) -> None:
         self.path, self.progress = path, progress
         if path.exists():
-            lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-            kept = [x for x in lines if x["member"] < member or (x["member"] == member and x["epoch"] < first_epoch)]
+            lines = [
+                json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
+            ]
+            kept = [line for line in lines if (line["member"], line["epoch"]) < (member, first_epoch)]
             path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:

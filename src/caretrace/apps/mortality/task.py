@@ -5,17 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-import polars as pl
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from caretrace import schema
 from caretrace.apps.mortality.config import MortalityConfig
-from caretrace.apps.mortality.model import MortalityModel
-from caretrace.data.inputs import Inputs, collect_inputs
-from caretrace.data.samples import Preprocessor
-from caretrace.dataset import Dataset
+
+if TYPE_CHECKING:  # torch is imported by the methods that need it: `caretrace cohort` does not
+    import polars as pl
+    from torch import nn
+
+    from caretrace.data.inputs import Inputs
+    from caretrace.data.samples import Preprocessor
+    from caretrace.dataset import Dataset
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,10 +47,14 @@ class Mortality:
         self, dataset: Dataset, labels: pl.DataFrame, split: str | None, progress: Callable[[int, int], None]
     ) -> Inputs:
         """The whole record up to each prediction time."""
+        from caretrace.data.inputs import collect_inputs
+
         return collect_inputs(dataset, labels, split, progress=progress)
 
     def preprocess(self, train: Inputs, config: MortalityConfig) -> Preprocessor:
         """Fit on training samples; a small cohort keeps rarer codes than `min_samples` asks."""
+        from caretrace.data.samples import Preprocessor
+
         return Preprocessor.fit(
             train,
             static_prefixes=config.static,
@@ -59,6 +64,8 @@ class Mortality:
 
     def model(self, preprocessor: Preprocessor, config: MortalityConfig) -> nn.Module:
         """A fresh model."""
+        from caretrace.apps.mortality.model import MortalityModel
+
         return MortalityModel(
             config,
             n_codes=len(preprocessor.vocabulary),
