@@ -22,5 +22,5 @@ def caretrace_data() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A MEDS dataset of 240 invented ICU stays in which a rising lactate precedes death; leave it as it is."""
+    """A MEDS dataset of 240 invented ICU stays in which a rising lactate precedes death; do not change it."""
     return write_tiny_dataset(tmp_path_factory.mktemp("meds") / "tiny")

@@ -1,8 +1,8 @@
 """MEDS datasets small enough for tests, written row by row."""
 
-import datetime
 import json
 from collections.abc import Iterable, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +10,7 @@ import polars as pl
 
 from caretrace import schema
 
-START = datetime.datetime(2020, 1, 1)  # noqa: DTZ001 - MEDS times carry no zone
+START = datetime(2020, 1, 1)  # noqa: DTZ001 - MEDS times carry no zone
 
 # Subject, hours since START or None for a static measurement, code, value.
 Row = tuple[int, float | None, str, float | None]
@@ -27,8 +27,8 @@ PREDICATES = """predicates:
 """
 
 
-def hours(number: float) -> datetime.timedelta:
-    return datetime.timedelta(hours=number)
+def hours(number: float) -> timedelta:
+    return timedelta(hours=number)
 
 
 def write_meds(path: Path, rows: Iterable[Row], splits: Mapping[int, str], files_per_split: int = 1) -> Path:

@@ -33,7 +33,8 @@ class QuantileScaler:
     @classmethod
     def fit(cls, measurements: pl.DataFrame, vocabulary: Vocabulary) -> QuantileScaler:
         """Quantiles of the training values of each known code."""
-        valued = measurements.filter(pl.col(schema.NUMERIC_VALUE).is_not_null())
+        # Another tool's dataset may hold NaN and infinities; one would spoil the quantiles of its code.
+        valued = measurements.filter(pl.col(schema.NUMERIC_VALUE).is_finite())
         numbers = vocabulary.encode(valued[schema.CODE])
         values = valued[schema.NUMERIC_VALUE].to_numpy().astype(np.float64)
         levels = np.linspace(0.0, 1.0, _KNOTS)
