@@ -13,7 +13,7 @@ evaluation/        figures, curves and predictions, once `caretrace evaluate` ha
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import importlib.metadata
 import platform
 import shutil
@@ -130,7 +130,7 @@ def describe(
         "seed": config["training"]["seed"],
         "backbone": config.get("backbone"),
         "config": config,
-        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "versions": {
             "caretrace": __version__,
             "python": platform.python_version(),
