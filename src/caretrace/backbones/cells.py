@@ -98,7 +98,7 @@ def find_cells(batch: EventBatch, *, n_codes: int, n_steps: int, step_hours: flo
     key = (row * n_codes + code) * n_steps + (n_steps - 1 - age)
     cell, index = torch.unique(key, return_inverse=True)
 
-    def reduce(values: Tensor, how: str, start: float) -> Tensor:
+    def reduce(values: Tensor, how: str, start: int | float) -> Tensor:
         into = torch.full((len(cell),), start, dtype=values.dtype, device=values.device)
         return into.scatter_reduce(0, index, values, how)
 
