@@ -30,16 +30,11 @@ class RiskHead(nn.Module):
         return self.layers(hidden)[:, 0]
 
     @staticmethod
-    def loss(
-        logit: Float[Tensor, "*shape"],
-        outcome: Float[Tensor, "*shape"],
-        weight: Float[Tensor, "*shape"] | None = None,
-    ) -> Float[Tensor, ""]:
-        """Weighted mean binary cross-entropy where the outcome is known (not NaN); 0 if it is nowhere."""
+    def loss(logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
+        """Mean binary cross-entropy over the samples whose outcome is known (not NaN); 0 if none is."""
         known = ~torch.isnan(outcome)
-        each = F.binary_cross_entropy_with_logits(logit[known], outcome[known], reduction="none")
-        counted = torch.ones_like(each) if weight is None else weight[known]
-        return (each * counted).sum() / counted.sum().clamp(min=1e-9)
+        total = F.binary_cross_entropy_with_logits(logit[known], outcome[known], reduction="sum")
+        return total / known.sum().clamp(min=1)
 
     @classmethod
     def tuning_loss(cls, logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:

@@ -31,25 +31,12 @@ class AttentionPooling(nn.Module):
         value = self.value(hidden).unflatten(-1, (self.n_heads, -1))
         return (self.weights(hidden, padding_mask)[..., None] * value).sum(1).flatten(1)
 
-    def so_far(
-        self, hidden: Float[Tensor, "batch step d_model"], padding_mask: Bool[Tensor, "batch step"]
-    ) -> Float[Tensor, "batch step d_model"]:
-        """What pooling would give if the sequence ended at each step."""
-        value = self.value(hidden).unflatten(-1, (self.n_heads, -1))
-        scores = self._scores(hidden, padding_mask)
-        # One shift for all steps keeps exp in range; it cancels in the quotient.
-        weight = (scores - scores.amax(1, keepdim=True)).exp().masked_fill(padding_mask[..., None], 0.0)
-        total = weight.cumsum(1).clamp(min=torch.finfo(weight.dtype).tiny)
-        return ((weight[..., None] * value).cumsum(1) / total[..., None]).flatten(2)
-
     def weights(
         self, hidden: Float[Tensor, "batch step d_model"], padding_mask: Bool[Tensor, "batch step"]
     ) -> Float[Tensor, "batch step head"]:
         """Weight of each step per head; a head's weights sum to 1, and are 0 where padded."""
-        return self._scores(hidden, padding_mask).softmax(1).masked_fill(padding_mask[..., None], 0.0)
-
-    def _scores(self, hidden: Tensor, padding_mask: Tensor) -> Tensor:
         key = self.key(hidden).unflatten(-1, (self.n_heads, -1))
         scores = (key * self.query).sum(-1) / key.shape[-1] ** 0.5
+        padded = padding_mask[..., None]
         # The lowest finite number, not -inf: a sample that is all padding must not give NaN.
-        return scores.masked_fill(padding_mask[..., None], torch.finfo(scores.dtype).min)
+        return scores.masked_fill(padded, torch.finfo(scores.dtype).min).softmax(1).masked_fill(padded, 0.0)

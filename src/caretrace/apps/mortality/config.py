@@ -22,9 +22,6 @@ class MortalityConfig:
         pooling_heads: Learned queries of the attention pooling.
         step_hours: Length of a step of the backbone, hours; 0 takes every measurement as a step.
         lookback_hours: Steps reach back this far; what is older shares one step.
-        half_life_hours: In training every step predicts the outcome (target replication, Lipton et al. 2016); a
-            step this many hours before the prediction time weighs half as much as the last one. The
-            last step alone counts as this goes to 0.
         max_measurements: Latest measurements read per sample.
         min_samples: A code must occur in this many training samples to be known.
         static: Code prefixes whose latest code is a static feature; the age is always one.
@@ -40,7 +37,6 @@ class MortalityConfig:
     pooling_heads: int = 4
     step_hours: float = 4.0
     lookback_hours: float = 48.0
-    half_life_hours: float = 12.0
     max_measurements: int = 4096
     min_samples: int = 20
     static: tuple[str, ...] = (
@@ -60,8 +56,6 @@ class MortalityConfig:
                 f"step_hours {self.step_hours} must not be negative and lookback_hours {self.lookback_hours} "
                 "must be positive"
             )
-        if self.half_life_hours <= 0:
-            raise ConfigError(f"half_life_hours: got {self.half_life_hours}, it must be positive")
         if self.d_model % self.pooling_heads:
             raise ConfigError(
                 f"d_model {self.d_model} must be a multiple of pooling_heads {self.pooling_heads}; try 64 and 4"

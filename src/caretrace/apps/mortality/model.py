@@ -43,37 +43,22 @@ class MortalityModel(nn.Module):
         self.backbone = build_backbone(
             config.backbone, d_model=d_model, n_layers=config.n_layers, dropout=config.dropout
         )
-        # Half-lives a step is old, per step of age.
-        self.step_age = (config.step_hours or 1.0) / config.half_life_hours
         self.pooling = AttentionPooling(d_model=d_model, n_heads=config.pooling_heads)
         self.static = nn.Linear(n_static, d_model // 2)
         self.head = RiskHead(d_in=2 * d_model + d_model // 2, d_hidden=d_model, dropout=config.dropout)
 
-    def _encode(self, batch: EventBatch) -> tuple[Tensor, Tensor]:
-        hidden, padding_mask = self.embedding(batch)
-        return self.backbone(hidden, padding_mask), padding_mask
-
     def forward(self, batch: EventBatch) -> Float[Tensor, "batch"]:
         """Logit per sample, from all its steps."""
-        hidden, padding_mask = self._encode(batch)
+        hidden, padding_mask = self.embedding(batch)
+        hidden = self.backbone(hidden, padding_mask)
         last = last_steps(padding_mask)
         here = hidden[torch.arange(len(hidden), device=hidden.device), last]
         pooled = self.pooling(hidden, padding_mask)
         return self.head(torch.cat([pooled, here, F.gelu(self.static(batch.static))], -1))
 
-    def trajectory(self, batch: EventBatch) -> tuple[Float[Tensor, "batch step"], Bool[Tensor, "batch step"]]:
-        """Logit after each step, from that step and those before it, and the padding mask."""
-        hidden, padding_mask = self._encode(batch)
-        static = F.gelu(self.static(batch.static))[:, None].expand(-1, hidden.shape[1], -1)
-        parts = torch.cat([self.pooling.so_far(hidden, padding_mask), hidden, static], -1)
-        return self.head(parts.flatten(0, 1)).view(padding_mask.shape), padding_mask
-
     def loss(self, batch: EventBatch, outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
-        """Binary cross-entropy at every step, later steps weighing more by the half-life."""
-        logit, padding_mask = self.trajectory(batch)
-        age = last_steps(padding_mask)[:, None] - torch.arange(logit.shape[1], device=logit.device)
-        weight = (0.5 ** (age * self.step_age)).masked_fill(padding_mask | (age < 0), 0.0)
-        return self.head.loss(logit, outcome[:, None].expand_as(logit), weight)
+        """Binary cross-entropy over the samples whose outcome is known."""
+        return self.head.loss(self(batch), outcome)
 
     def tuning_loss(
         self, logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]
