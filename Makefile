@@ -21,8 +21,10 @@ install: $(VENV)/.installed ## Make .venv and install caretrace into it
 
 install-dev: $(VENV)/.installed-dev ## The same with what tests, checks and docs need
 
-demo: $(DEMO)/report.html ## Simulated patients, all the way to demo/report.html
-	@echo "Open $(DEMO)/report.html in a browser. To run it again, remove the folder $(DEMO)."
+demo: $(VENV)/.installed ## Simulated patients, all the way to demo/report.html
+	@if [ -f $(DEMO)/report.html ]; then \
+		echo "$(DEMO)/report.html is there: open it in a browser. To run the demo again, remove the folder $(DEMO)."; \
+	else $(BIN)/caretrace demo --out $(DEMO); fi
 
 test: $(VENV)/.installed-dev ## Run the tests; CARETRACE_DATA=FOLDER adds those on real data
 	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=2 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
@@ -48,13 +50,10 @@ clean: ## Remove .venv, caches and built pages; demo/ and runs/ stay
 	rm -rf $(VENV) site dist build .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(DEMO)/report.html: | $(VENV)/.installed
-	$(BIN)/caretrace demo --out $(DEMO)
-
 $(VENV)/.installed: pyproject.toml constraints.txt scripts/make_venv.py scripts/install_torch.py
 	@command -v $(PYTHON) >/dev/null || { echo "caretrace: no $(PYTHON) here; install Python 3.11 or later" >&2; exit 1; }
 	@$(PYTHON) scripts/make_venv.py $(VENV)
-	@echo "Installing caretrace and what it needs into $(VENV): about 1 GB, a few minutes the first time."
+	@echo "Installing caretrace and what it needs into $(VENV): 2 GB, a few minutes."
 	@$(BIN)/python scripts/install_torch.py
 	@$(PIP) install --quiet -c constraints.txt -e .
 	@touch $@
