@@ -7,8 +7,13 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
+from hypothesis import settings
 
 from .tiny import write_tiny_dataset
+
+# How long an example takes says something about the machine, nothing about the code.
+settings.register_profile("caretrace", deadline=None)
+settings.load_profile("caretrace")
 
 
 @pytest.fixture(scope="session")
