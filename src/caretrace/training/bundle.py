@@ -111,11 +111,13 @@ def read_bundle(folder: Path) -> Bundle:
         tensors = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise BundleError(f"{folder / WEIGHTS}: {error}; copy the bundle again or train again") from None
-    members: list[dict[str, torch.Tensor]] = [{} for _ in range(manifest["members"])]
+    members: dict[str, dict[str, torch.Tensor]] = {str(number): {} for number in range(manifest["members"])}
     for name, tensor in tensors.items():
         _, number, rest = name.split(".", 2)
-        members[int(number)][rest] = tensor
-    return Bundle(manifest["application"], parts, members, folder)
+        members.setdefault(number, {})[rest] = tensor
+    if len(members) != manifest["members"] or not all(members.values()):
+        raise BundleError(f"{folder / WEIGHTS} and {MANIFEST} speak of different members; train again")
+    return Bundle(manifest["application"], parts, list(members.values()), folder)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -128,13 +130,19 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = int(manifest["format_version"])
     except (ValueError, KeyError, TypeError):
-        raise BundleError(f"{path} is damaged; copy the bundle again or train again") from None
+        raise _damaged(path) from None
     if version > FORMAT_VERSION:
         raise BundleError(
             f"{folder} has bundle format {version}, this caretrace {__version__} reads up to {FORMAT_VERSION}: "
             f"install caretrace {manifest.get('caretrace', '(newer)')} or later"
         )
+    if not {"application", "members", "sha256"} <= manifest.keys():
+        raise _damaged(path)
     return manifest
+
+
+def _damaged(path: Path) -> BundleError:
+    return BundleError(f"{path} is damaged; copy the bundle again or train again")
 
 
 def _sha256(path: Path) -> str:

@@ -40,6 +40,16 @@ class TrainingConfig:
         for name in ("members", "max_steps", "patience_steps", "plateau_steps", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"training.{name}: got {getattr(self, name)}, it must be at least 1")
+        for name in ("learning_rate", "gradient_clip"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"training.{name}: got {getattr(self, name)}, it must be above 0")
+        for name in ("seed", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"training.{name}: got {getattr(self, name)}, it must not be negative")
+        if not 0 < self.plateau_factor < 1:
+            raise ConfigError(
+                f"training.plateau_factor: got {self.plateau_factor}, it must lie between 0 and 1"
+            )
 
     def epochs(self, steps: int, n_samples: int) -> int:
         """How many epochs over `n_samples` make at least `steps` batches."""

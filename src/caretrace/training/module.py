@@ -33,19 +33,17 @@ class TrainingModule(lightning.LightningModule):
         self._resumed_schedule: dict[str, Any] | None = None
 
     def on_train_epoch_start(self) -> None:
-        """Seed dropout by (seed, member, epoch), so that a resumed run draws the same numbers."""
-        torch.manual_seed(hash((self.config.seed, self.member, self.current_epoch)) % 2**63)
+        """Count the loss of this epoch alone."""
         self._train_loss, self._train_samples = torch.zeros(()), 0
 
     def training_step(self, batch: LabelledBatch, index: int) -> Tensor:
         """Loss of one batch; a loss that is not a number stops the training."""
+        # Dropout is drawn by (seed, member, epoch, batch), so that a resumed run draws the same numbers. Once an
+        # epoch is not enough: Lightning draws numbers of its own in between, and other ones when it resumes.
+        torch.manual_seed(hash((self.config.seed, self.member, self.current_epoch, index)) % 2**63)
         events, outcome = batch
         loss: Tensor = self.model.loss(events, outcome)  # type: ignore[operator]
-        if not torch.isfinite(loss):
-            raise CaretraceError(
-                f"the training loss became {loss.item()} in epoch {self.current_epoch}, batch {index}: the last "
-                "good checkpoint is kept; lower training.learning_rate and go on with --resume"
-            )
+        self._require_finite("training", loss)
         self._train_loss += loss.detach().cpu() * len(outcome)
         self._train_samples += len(outcome)
         return loss
@@ -64,8 +62,16 @@ class TrainingModule(lightning.LightningModule):
         """Log the tuning loss, which rules early stopping, the learning rate and the best checkpoint."""
         output, outcome = self.tuning_outputs
         loss = self.model.tuning_loss(output, outcome)  # type: ignore[operator]
+        self._require_finite("tuning", loss)
         self.log("tuning_loss", loss)
         self._schedule.step(loss)
+
+    def _require_finite(self, split: str, loss: Tensor) -> None:
+        if not torch.isfinite(loss):
+            raise CaretraceError(
+                f"the {split} loss became {loss.item()} in epoch {self.current_epoch}: the checkpoint of the epoch "
+                "before is kept; train into another folder with a lower training.learning_rate"
+            )
 
     @property
     def tuning_outputs(self) -> tuple[Tensor, Tensor]:

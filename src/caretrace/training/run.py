@@ -1,15 +1,13 @@
 """Fit an ensemble into a run folder, so that a killed run goes on where it stopped, bit for bit.
 
 A run folder holds `run.json` (what was asked, of which data, with which versions), `metrics.jsonl` (one
-line per epoch) and `checkpoints/member-<k>/{best,last}.ckpt`. Checkpoints are read with torch's
-weights-only loader: a pickle that carries code is refused.
+line per epoch) and `checkpoints/member-<k>/{best,last}.ckpt`.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import pickle
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,15 +16,14 @@ from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
-from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Callback, EarlyStopping
 from torch import nn
 
 from caretrace.data.module import SampleModule
 from caretrace.data.samples import Samples
-from caretrace.errors import BundleError
 from caretrace.evaluation.discrimination import auroc
 from caretrace.files import whole_file
+from caretrace.training.checkpoints import BestAndLast, WholeCheckpoints, load_weights, stopped_early
 from caretrace.training.config import TrainingConfig
 from caretrace.training.module import TrainingModule
 
@@ -68,7 +65,7 @@ def fit(
         if not (folder / "finished").exists():
             _fit_member(module, train, tuning, folder, run / METRICS_FILE, progress)
             (folder / "finished").touch()
-        module.load_state_dict(_read_checkpoint(folder / "best.ckpt")["state_dict"])
+        load_weights(module, folder / "best.ckpt")
         members.append(module.model.eval())
     return members
 
@@ -82,17 +79,11 @@ def _fit_member(
     progress: Progress | None,
 ) -> None:
     config = module.config
-    last = folder / "last.ckpt"
-    resumed = _read_checkpoint(last) if last.exists() else None
-    if resumed is not None and _stopped(resumed):
+    checkpoints = BestAndLast(folder)
+    resumed = load_weights(module, checkpoints.last) if checkpoints.last.exists() else None
+    if resumed is not None and stopped_early(resumed):
         return
     record = _EpochRecord(metrics, progress, 0 if resumed is None else resumed["epoch"] + 1, module.member)
-    best = ModelCheckpoint(
-        folder, filename="best", monitor="tuning_loss", save_top_k=1, enable_version_counter=False
-    )
-    latest = ModelCheckpoint(
-        folder, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-    )
     stop = EarlyStopping(
         "tuning_loss", patience=config.epochs(config.patience_steps, len(train)), check_finite=True
     )
@@ -102,8 +93,8 @@ def _fit_member(
             devices=1,
             max_epochs=config.epochs(config.max_steps, len(train)),
             gradient_clip_val=config.gradient_clip,
-            callbacks=[stop, record, best, latest],
-            plugins=[_WholeCheckpoints()],
+            callbacks=[stop, record, checkpoints],
+            plugins=[WholeCheckpoints()],
             reload_dataloaders_every_n_epochs=1,
             num_sanity_val_steps=0,
             logger=False,
@@ -115,9 +106,8 @@ def _fit_member(
         data = SampleModule(
             train, tuning, batch_size=config.batch_size, seed=config.seed * 1_000 + module.member
         )
-        trainer.fit(
-            module, datamodule=data, ckpt_path=last if resumed is not None else None, weights_only=True
-        )
+        ckpt_path = checkpoints.last if resumed is not None else None
+        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
 
 
 class _EpochRecord(Callback):
@@ -126,11 +116,12 @@ class _EpochRecord(Callback):
     def __init__(self, path: Path, progress: Progress | None, first_epoch: int, member: int) -> None:
         self.path, self.progress = path, progress
         if path.exists():
-            lines = [
-                json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()
-            ]
+            text = path.read_text(encoding="utf-8")
+            # A kill may have cut the last line off; it belongs to an epoch without a checkpoint.
+            lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
             kept = [line for line in lines if (line["member"], line["epoch"]) < (member, first_epoch)]
-            path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+            with whole_file(path) as partial:
+                partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, TrainingModule)
@@ -147,38 +138,6 @@ class _EpochRecord(Callback):
             file.write(json.dumps(record) + "\n")
         if self.progress:
             self.progress(record)
-
-
-class _WholeCheckpoints(TorchCheckpointIO):
-    """Checkpoints that appear whole or not at all: a kill while writing leaves the one before."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        with whole_file(Path(path)) as partial:
-            super().save_checkpoint(checkpoint, partial, storage_options)
-
-
-def _stopped(checkpoint: dict[str, Any]) -> bool:
-    """Whether early stopping had ended this training when it was interrupted."""
-    return any(
-        name.startswith("EarlyStopping") and state["stopped_epoch"] > 0
-        for name, state in checkpoint["callbacks"].items()
-    )
-
-
-def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """A checkpoint, by torch's weights-only loader.
-
-    Raises:
-        BundleError: The file is damaged, is missing, or holds more than tensors and plain values.
-    """
-    try:
-        value: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError, KeyError) as error:
-        raise BundleError(
-            f"{path}: not a checkpoint that can be read ({type(error).__name__}); remove the folder "
-            f"{path.parent} and go on with --resume: that member is trained again"
-        ) from None
-    return value
 
 
 @contextmanager
