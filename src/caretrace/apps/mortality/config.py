@@ -22,6 +22,8 @@ class MortalityConfig:
         pooling_heads: Learned queries of the attention pooling.
         step_hours: Length of a step of the backbone, hours; 0 takes every measurement as a step.
         lookback_hours: Steps reach back this far; what is older shares one step.
+        summary_hours: Windows of the linear reading, hours before the prediction time; none turns it off.
+        level_penalty: Ridge penalty on the coefficients of the linear reading, per sample.
         max_measurements: Latest measurements read per sample.
         min_samples: A code must occur in this many training samples to be known.
         static: Code prefixes whose latest code is a static feature; the age is always one.
@@ -37,6 +39,8 @@ class MortalityConfig:
     pooling_heads: int = 4
     step_hours: float = 4.0
     lookback_hours: float = 48.0
+    summary_hours: tuple[float, ...] = (48.0,)
+    level_penalty: float = 0.006
     max_measurements: int = 4096
     min_samples: int = 20
     static: tuple[str, ...] = (

@@ -1,4 +1,10 @@
-"""The mortality model: measurements → embedding → backbone → attention pooling → static features → risk."""
+"""The mortality model: two readings of one record, and their mean.
+
+The first reads the course: measurements → embedding → backbone → attention pooling → with static features
+→ risk. The second reads the level: a linear map of a few statistics per code. Each is trained on a loss of
+its own, so that neither leans on the other, and the logits are averaged: a few thousand stays are too few
+for one network to learn both well (see the lab log).
+"""
 
 import math
 
@@ -11,6 +17,7 @@ from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.backbones import build_backbone
 from caretrace.backbones.embedding import MeasurementEmbedding, StepEmbedding
 from caretrace.backbones.pooling import AttentionPooling
+from caretrace.backbones.summary import WindowSummary
 from caretrace.data.batch import EventBatch
 from caretrace.heads import RiskHead
 
@@ -46,9 +53,24 @@ class MortalityModel(nn.Module):
         self.pooling = AttentionPooling(d_model=d_model, n_heads=config.pooling_heads)
         self.static = nn.Linear(n_static, d_model // 2)
         self.head = RiskHead(d_in=2 * d_model + d_model // 2, d_hidden=d_model, dropout=config.dropout)
+        self.summary = WindowSummary(n_codes=n_codes, windows_hours=config.summary_hours)
+        self.level = nn.Linear(self.summary.n_features + n_static, 1)
+        nn.init.zeros_(self.level.weight)
+        nn.init.zeros_(self.level.bias)
+        self.level_penalty = config.level_penalty
 
     def forward(self, batch: EventBatch) -> Float[Tensor, "batch"]:
-        """Logit per sample, from all its steps."""
+        """Logit per sample: the mean of the readings."""
+        return torch.stack(self.readings(batch)).mean(0)
+
+    def readings(self, batch: EventBatch) -> list[Float[Tensor, "batch"]]:
+        """Logit per sample by each reading; the level is left out when no summary is asked for."""
+        if not self.summary.windows_hours:
+            return [self._course(batch)]
+        features = torch.cat([self.summary(batch), batch.static], -1)
+        return [self._course(batch), self.level(features)[:, 0]]
+
+    def _course(self, batch: EventBatch) -> Tensor:
         hidden, padding_mask = self.embedding(batch)
         hidden = self.backbone(hidden, padding_mask)
         last = last_steps(padding_mask)
@@ -57,8 +79,9 @@ class MortalityModel(nn.Module):
         return self.head(torch.cat([pooled, here, F.gelu(self.static(batch.static))], -1))
 
     def loss(self, batch: EventBatch, outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
-        """Binary cross-entropy over the samples whose outcome is known."""
-        return self.head.loss(self(batch), outcome)
+        """Binary cross-entropy of each reading, and the ridge penalty of the linear one."""
+        losses = [self.head.loss(logit, outcome) for logit in self.readings(batch)]
+        return torch.stack(losses).sum() + self.level_penalty / 2 * self.level.weight.square().sum()
 
     def tuning_loss(
         self, logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]
