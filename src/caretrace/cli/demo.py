@@ -9,12 +9,15 @@ import typer
 
 from caretrace.cli.console import AsJson, Console, Quiet
 
+# Settings that keep the demo within minutes on two cores; a model that matters takes the defaults.
+QUICK = ("training.members=2", "training.max_steps=800")
+
 
 def command(
     out: Annotated[
         Path, typer.Option("--out", help="Folder to make; everything the demo writes is in it.")
     ] = Path("demo"),
-    subjects: Annotated[int, typer.Option(min=200, help="Simulated people.")] = 2000,
+    subjects: Annotated[int, typer.Option(min=200, help="Simulated people.")] = 4000,
     seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.")] = 0,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -42,8 +45,10 @@ def command(
         _ingest(raw, dataset, bar)
         step(3, f"cohort mortality {dataset} --task in_icu_death_24h --out {out / 'labels'}")
         counts = _cohort(dataset, out / "labels")
-        step(4, f"train mortality {dataset} --labels {out / 'labels'} --out {run} --set training.seed={seed}")
-        _train(dataset, out / "labels", run, seed, bar)
+        settings = [f"training.seed={seed}", *QUICK]
+        chosen = " ".join(f"--set {setting}" for setting in settings)
+        step(4, f"train mortality {dataset} --labels {out / 'labels'} --out {run} {chosen}")
+        _train(dataset, out / "labels", run, settings, bar)
         step(5, f"evaluate {run}")
         figures = _evaluate(run, bar)
         step(6, f"report {run} --out {out / 'report.html'}")
@@ -85,14 +90,14 @@ def _cohort(dataset: Path, out: Path) -> dict[str, Any]:
     return dict(build_labels(opened, task, out).counts)
 
 
-def _train(dataset: Path, labels: Path, run: Path, seed: int, bar: Any) -> None:
+def _train(dataset: Path, labels: Path, run: Path, settings: list[str], bar: Any) -> None:
     from caretrace.application.train import train
     from caretrace.apps import load_application
     from caretrace.config import load
     from caretrace.dataset import Dataset
 
     application = load_application("mortality")
-    config = load(application.config_class, None, [f"training.seed={seed}"])
+    config = load(application.config_class, None, settings)
     train(application, Dataset(dataset), config, run, labels=labels, progress=bar.to)
 
 
