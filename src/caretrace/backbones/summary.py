@@ -50,7 +50,7 @@ class WindowSummary(nn.Module):
         value, time = batch.numeric_value[keep], 1.0 + batch.time_hours[keep] / hours
         valued = cell[mask]
 
-        def reduce(values: Tensor, how: str, start: float = 0.0) -> Tensor:
+        def reduce(values: Tensor, how: str, start: int | float = 0.0) -> Tensor:
             into = torch.full((size,), start, device=values.device, dtype=values.dtype)
             return into.scatter_reduce(0, valued, values[mask], how)
 
