@@ -17,6 +17,9 @@ Row = tuple[int, float | None, str, float | None]
 
 EVENT_TYPES = {"LAB": "lab", "VITAL": "vital", "DRUG": "prescription"}
 
+# A training of a second or two: two members, four epochs.
+QUICK = ("training.members=2", "training.max_steps=16", "training.batch_size=32", "d_model=16", "n_bins=4")
+
 PREDICATES = """predicates:
   hospital_admission: {code: {regex: "^HOSPITAL_ADMISSION//.*"}}
   hospital_discharge: {code: {regex: "^HOSPITAL_DISCHARGE//.*"}}

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caretrace.backbones.pooling import AttentionPooling
+from caretrace.errors import ConfigError
 
 
 @pytest.fixture(scope="module")
@@ -53,5 +54,5 @@ def test_a_sample_without_steps_has_finite_gradients(pooling):
 
 
 def test_heads_must_divide_the_width():
-    with pytest.raises(ValueError, match="d_model 9 must be a multiple of n_heads 2"):
+    with pytest.raises(ConfigError, match="d_model 9 must be a multiple of n_heads 2"):
         AttentionPooling(d_model=9, n_heads=2)

@@ -57,13 +57,12 @@ class Predictor:
                 model = application.model(preprocessor, config)
                 model.load_state_dict(weights)
                 members.append(model.eval())
+            calibration = PlattScaling.from_dict(bundle.parts["calibration"])
         except (KeyError, RuntimeError, ConfigError) as error:
             raise BundleError(
                 f"{folder}: weights, vocabulary and settings do not belong together ({error}); train again"
             ) from None
-        return cls(
-            application, config, preprocessor, members, PlattScaling.from_dict(bundle.parts["calibration"])
-        )
+        return cls(application, config, preprocessor, members, calibration)
 
     def risks(self, inputs: Inputs) -> np.ndarray:
         """Calibrated probability per sample, float64 [sample]."""

@@ -21,8 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from caretrace import __version__, schema
+from caretrace.cohort import Labels
+from caretrace.data.samples import Preprocessor
 from caretrace.dataset import Dataset
-from caretrace.errors import BundleError
+from caretrace.errors import BundleError, DatasetError
 from caretrace.files import read_json, refuse_existing, write_json
 
 _REPORTED = ("torch", "lightning", "lightgbm", "scikit-learn", "polars", "numpy", "meds")
@@ -76,8 +78,19 @@ class Run:
         return value
 
     def dataset(self) -> Dataset:
-        """The dataset the run was trained on."""
-        return Dataset(Path(self.read()["dataset"]))
+        """The dataset the run was trained on.
+
+        Raises:
+            DatasetError: It is not there, or has changed since.
+        """
+        stored = self.read()
+        dataset = Dataset(Path(stored["dataset"]))
+        if dataset.fingerprint != stored["fingerprint"]:
+            raise DatasetError(
+                f"{dataset.path} is not what {self.path} was trained on (its fingerprint differs), so its held-out "
+                "subjects may be training subjects now; train again, or name the dataset to judge on it regardless"
+            )
+        return dataset
 
     def update(self, **values: Any) -> None:
         """Add to `run.json`."""
@@ -94,6 +107,13 @@ class Run:
         if dataset.quality is not None:
             shutil.copyfile(dataset.path / schema.QUALITY_FILE, self.path / "quality.json")
         write_json(self.path / "run.json", asked)
+
+    def keep(self, labels: Labels, preprocessor: Preprocessor) -> None:
+        """Write down what a resumed run must find as it was; what is there stays."""
+        if not self.labels.exists():
+            labels.save(self.labels)
+        if not self.preprocessor.exists():
+            write_json(self.preprocessor, preprocessor.to_dict())
 
     def require_same(self, asked: dict[str, Any]) -> None:
         """Refuse to go on with a run that was asked something else.

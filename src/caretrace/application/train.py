@@ -24,7 +24,7 @@ from caretrace.data.samples import Preprocessor, Samples
 from caretrace.dataset import Dataset
 from caretrace.errors import CohortError
 from caretrace.evaluation import PlattScaling, auprc, auroc, brier, ece
-from caretrace.files import read_json, whole_folder, write_json
+from caretrace.files import read_json, refuse_existing, whole_folder
 from caretrace.training.bundle import write_bundle
 from caretrace.training.run import fit
 
@@ -60,23 +60,22 @@ def train(
     """
     started = time.perf_counter()
     run = Run(path)
-    chosen = None if labels else find_task(application, dataset, task)
-    name = chosen.name if chosen else str(labels)
+    if not resume:
+        refuse_existing(path)
+    given = read_labels(labels, dataset) if labels else find_task(application, dataset, task)
+    asked_task = given if isinstance(given, Task) else given.task
+    name = asked_task.name if asked_task else str(labels)
     asked = describe(application.name, application.title, dataset, name, configs.to_dict(config))
     if resume:
         run.require_same(asked)
-    else:
-        run.start(asked, dataset)
-    found = _labels(run, dataset, chosen, labels)
-    inputs = {
-        split: application.collect(
-            dataset, found.frame, split, lambda done, total: progress("reading measurements", done, total)
-        )
-        for split in (schema.TRAIN, schema.TUNING)
-    }
-    for split, part in inputs.items():
-        _require_both_classes(split, part)
+    found = _labels(run, dataset, given)
+    inputs = _inputs(application, dataset, found, progress)
     preprocessor = _preprocessor(run, application, inputs[schema.TRAIN], config)
+    # Nothing is written before it is clear that the labels can be learned from and the model be built.
+    application.model(preprocessor, config)
+    if not resume:
+        run.start(asked, dataset)
+    run.keep(found, preprocessor)
     samples = {split: preprocessor.transform(part) for split, part in inputs.items()}
     members = _members(application, preprocessor, samples, config, run, progress)
     fitted_at = time.perf_counter()
@@ -101,10 +100,7 @@ def train(
         "README.md": model_card(run.read(), application),
         "task.yaml": found.task.to_yaml() if found.task else "",
     }
-    if not run.bundle.exists():  # a run that was killed after its last step is whole already
-        with whole_folder(run.bundle) as folder:
-            comparators.save(folder / "comparators")
-            write_bundle(folder, application.name, parts, [member.state_dict() for member in members], texts)
+    _write_bundle(run, application.name, parts, members, texts, comparators)
     return run.read()
 
 
@@ -142,6 +138,21 @@ def _calibrate(members: list[nn.Module], tuning: Samples) -> tuple[PlattScaling,
     return calibration, {"split": schema.TUNING, **counts, **figures}
 
 
+def _write_bundle(
+    run: Run,
+    application: str,
+    parts: dict[str, Any],
+    members: list[nn.Module],
+    texts: dict[str, str],
+    comparators: FittedComparators,
+) -> None:
+    if run.bundle.exists():  # a run that was killed after its last step is whole already
+        return
+    with whole_folder(run.bundle) as folder:
+        comparators.save(folder / "comparators")
+        write_bundle(folder, application, parts, [member.state_dict() for member in members], texts)
+
+
 def comparator_input(preprocessor: Preprocessor, inputs: Inputs) -> ComparatorInput:
     """The same measurements and static features, for the comparators."""
     return ComparatorInput(
@@ -152,25 +163,28 @@ def comparator_input(preprocessor: Preprocessor, inputs: Inputs) -> ComparatorIn
     )
 
 
-def _labels(run: Run, dataset: Dataset, task: Task | None, given: Path | None) -> Labels:
+def _labels(run: Run, dataset: Dataset, given: Labels | Task) -> Labels:
     if run.labels.exists():
         return read_labels(run.labels, dataset)
-    if task is not None:
-        return build_labels(dataset, task, run.labels)
-    assert given is not None
-    labels = read_labels(given, dataset)
-    with whole_folder(run.labels) as folder:
-        labels.frame.write_parquet(folder / schema.LABELS_FILE)
-        write_json(folder / schema.ATTRITION_FILE, labels.summary())
-        if labels.task is not None:
-            (folder / "task.yaml").write_text(labels.task.to_yaml(), encoding="utf-8")
-    return labels
+    return given if isinstance(given, Labels) else build_labels(dataset, given)
+
+
+def _inputs(
+    application: Application, dataset: Dataset, labels: Labels, progress: Progress
+) -> dict[str, Inputs]:
+    inputs = {}
+    for split in (schema.TRAIN, schema.TUNING):
+        inputs[split] = application.collect(
+            dataset, labels.frame, split, lambda done, total: progress("reading measurements", done, total)
+        )
+        _require_both_classes(split, inputs[split])
+    return inputs
 
 
 def _preprocessor(run: Run, application: Application, train: Inputs, config: Any) -> Preprocessor:
-    if not run.preprocessor.exists():
-        write_json(run.preprocessor, application.preprocess(train, config).to_dict())
-    return Preprocessor.from_dict(read_json(run.preprocessor))
+    if run.preprocessor.exists():
+        return Preprocessor.from_dict(read_json(run.preprocessor))
+    return application.preprocess(train, config)
 
 
 def _comparators(

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from caretrace.errors import ConfigError
+
 
 class AttentionPooling(nn.Module):
     """Each head asks one learned question of all steps (Lin et al. 2017, "A Structured Self-Attentive Embedding").
@@ -18,7 +20,7 @@ class AttentionPooling(nn.Module):
     def __init__(self, *, d_model: int, n_heads: int) -> None:
         super().__init__()
         if d_model % n_heads:
-            raise ValueError(f"d_model {d_model} must be a multiple of n_heads {n_heads}")
+            raise ConfigError(f"d_model {d_model} must be a multiple of n_heads {n_heads}")
         self.n_heads = n_heads
         self.query = nn.Parameter(torch.randn(n_heads, d_model // n_heads) * 0.1)
         self.key = nn.Linear(d_model, d_model)

@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
+from caretrace.errors import ConfigError
+
 
 @dataclasses.dataclass
 class LayerCache:
@@ -32,7 +34,7 @@ class SelfAttention(nn.Module):
     def __init__(self, *, d_model: int, n_heads: int) -> None:
         super().__init__()
         if d_model % (2 * n_heads):
-            raise ValueError(
+            raise ConfigError(
                 f"d_model {d_model} must be a multiple of 2 x n_heads ({2 * n_heads}) for rotary positions"
             )
         self.n_heads = n_heads

@@ -60,6 +60,18 @@ class Labels:
             "discordance": dict(self.discordance) if self.discordance is not None else None,
         }
 
+    def save(self, out: Path) -> None:
+        """Write `labels.parquet`, `attrition.json` and, where there is one, `task.yaml`.
+
+        Raises:
+            OutputExistsError: `out` is taken.
+        """
+        with whole_folder(out) as folder:
+            self.frame.write_parquet(folder / schema.LABELS_FILE)
+            write_json(folder / schema.ATTRITION_FILE, self.summary())
+            if self.task is not None:
+                (folder / TASK_FILE).write_text(self.task.to_yaml(), encoding="utf-8")
+
 
 def build_labels(dataset: Dataset, task: Path | Task, out: Path | None = None) -> Labels:
     """Label every trigger event that satisfies the task's windows.
@@ -94,10 +106,7 @@ def build_labels(dataset: Dataset, task: Path | Task, out: Path | None = None) -
         task=resolved,
     )
     if out is not None:
-        with whole_folder(out) as folder:
-            frame.write_parquet(folder / schema.LABELS_FILE)
-            write_json(folder / schema.ATTRITION_FILE, labels.summary())
-            (folder / TASK_FILE).write_text(resolved.to_yaml(), encoding="utf-8")
+        labels.save(out)
     return labels
 
 
