@@ -55,7 +55,15 @@ class MortalityConfig:
     training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        if self.step_hours < 0 or self.lookback_hours <= 0:
+        for name in ("d_model", "n_layers", "n_bins", "pooling_heads", "max_measurements", "min_samples"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name}: got {getattr(self, name)}, it must be at least 1")
+        if not all(hours > 0 for hours in self.summary_hours) or not self.level_penalty >= 0:
+            raise ConfigError(
+                f"summary_hours {list(self.summary_hours)} must be positive and level_penalty "
+                f"{self.level_penalty} must not be negative"
+            )
+        if not (self.step_hours >= 0 and self.lookback_hours > 0):
             raise ConfigError(
                 f"step_hours {self.step_hours} must not be negative and lookback_hours {self.lookback_hours} "
                 "must be positive"
