@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import shutil
@@ -35,14 +36,11 @@ def whole_folder(target: Path) -> Iterator[Path]:
         OutputExistsError: `target` exists and is not an empty folder.
     """
     refuse_existing(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in target.parent.glob(f".{target.name}.*.partial"):
-        if not _alive(leftover):
-            shutil.rmtree(leftover, ignore_errors=True)
-    partial = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+    partial = _partial(target)
     partial.mkdir()
     try:
         yield partial
+        refuse_existing(target)  # another writer may have been faster
         if target.is_dir():  # an empty folder the user made; rename needs the place free
             target.rmdir()
         partial.rename(target)
@@ -53,9 +51,12 @@ def whole_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_file(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that replaces it when the block ends well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
+    """A temporary path beside `target` that replaces it when the block ends well.
+
+    A process killed inside the block leaves `target` as it was; its leftover `.NAME.*.partial` file is
+    removed by the next writer of the same target.
+    """
+    partial = _partial(target)
     try:
         yield partial
         partial.replace(target)
@@ -73,6 +74,15 @@ def write_json(target: Path, value: Any) -> None:
 def read_json(path: Path) -> Any:
     """The JSON value stored at `path`."""
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _partial(target: Path) -> Path:
+    """A new name beside `target`; what killed writers of the same target left behind is removed."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        if not _alive(leftover):
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink(missing_ok=True)
+    return target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
 
 
 def _alive(leftover: Path) -> bool:

@@ -72,9 +72,11 @@ class Run:
                 f"{self.path} is not a run: run.json is missing; make one with `caretrace train`"
             )
         try:
-            value: dict[str, Any] = read_json(path)
+            value = read_json(path)
         except ValueError as error:
             raise BundleError(f"{path} is damaged ({error}); train again") from None
+        if not isinstance(value, dict):
+            raise BundleError(f"{path} is damaged (not an object); train again")
         return value
 
     def dataset(self) -> Dataset:

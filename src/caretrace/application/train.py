@@ -63,9 +63,7 @@ def train(
     if not resume:
         refuse_existing(path)
     given = read_labels(labels, dataset) if labels else find_task(application, dataset, task)
-    asked_task = given if isinstance(given, Task) else given.task
-    name = asked_task.name if asked_task else str(labels)
-    asked = describe(application.name, application.title, dataset, name, configs.to_dict(config))
+    asked = _asked(application, dataset, config, given, labels)
     if resume:
         run.require_same(asked)
     found = _labels(run, dataset, given)
@@ -96,11 +94,7 @@ def train(
         "calibration": calibration.to_dict(),
         "metrics": metrics,
     }
-    texts = {
-        "README.md": model_card(run.read(), application),
-        "task.yaml": found.task.to_yaml() if found.task else "",
-    }
-    _write_bundle(run, application.name, parts, members, texts, comparators)
+    _write_bundle(run, application, found, parts, members, comparators)
     return run.read()
 
 
@@ -121,7 +115,12 @@ def _members(
         what = f"member {record['member'] + 1} of {settings.members}, tuning loss {record['tuning_loss']:.3f}"
         progress(f"training {what}", record["epoch"] + 1, epochs)
 
-    return fit(lambda: application.model(preprocessor, config), train, tuning, settings, run.path, tell)
+    def build() -> nn.Module:
+        model = application.model(preprocessor, config)
+        model.prepare(train)  # type: ignore[operator]
+        return model
+
+    return fit(build, train, tuning, settings, run.path, tell)
 
 
 def _calibrate(members: list[nn.Module], tuning: Samples) -> tuple[PlattScaling, dict[str, Any]]:
@@ -140,17 +139,21 @@ def _calibrate(members: list[nn.Module], tuning: Samples) -> tuple[PlattScaling,
 
 def _write_bundle(
     run: Run,
-    application: str,
+    application: Application,
+    labels: Labels,
     parts: dict[str, Any],
     members: list[nn.Module],
-    texts: dict[str, str],
     comparators: FittedComparators,
 ) -> None:
     if run.bundle.exists():  # a run that was killed after its last step is whole already
         return
+    texts = {
+        "README.md": model_card(run.read(), application),
+        "task.yaml": labels.task.to_yaml() if labels.task else "",
+    }
     with whole_folder(run.bundle) as folder:
         comparators.save(folder / "comparators")
-        write_bundle(folder, application, parts, [member.state_dict() for member in members], texts)
+        write_bundle(folder, application.name, parts, [member.state_dict() for member in members], texts)
 
 
 def comparator_input(preprocessor: Preprocessor, inputs: Inputs) -> ComparatorInput:
@@ -161,6 +164,15 @@ def comparator_input(preprocessor: Preprocessor, inputs: Inputs) -> ComparatorIn
         static_names=tuple(preprocessor.static.names),
         labels=inputs.outcomes > 0.5,
     )
+
+
+def _asked(
+    application: Application, dataset: Dataset, config: Any, given: Labels | Task, path: Path | None
+) -> dict[str, Any]:
+    """What `run.json` starts with; labels of another tool go by their path, for they have no task."""
+    task = given if isinstance(given, Task) else given.task
+    name = task.name if task else str(path)
+    return describe(application.name, application.title, dataset, name, configs.to_dict(config))
 
 
 def _labels(run: Run, dataset: Dataset, given: Labels | Task) -> Labels:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from caretrace import schema
 from caretrace.cli.console import AsJson, Console, Quiet
 
 
@@ -18,7 +19,7 @@ def command(
     ] = None,
     split: Annotated[
         str, typer.Option(help="train, tuning, held_out, or all (for a dataset the model has not seen).")
-    ] = "held_out",
+    ] = schema.HELD_OUT,
     replicates: Annotated[
         int, typer.Option(min=100, help="Bootstrap replicates behind every interval.")
     ] = 1000,

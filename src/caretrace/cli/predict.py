@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from caretrace import schema
 from caretrace.cli.console import AsJson, Console, Quiet
 
 
@@ -18,7 +19,7 @@ def command(
         Path | None,
         typer.Option(help="When to predict: labels of `caretrace cohort`; default: the run's own task."),
     ] = None,
-    split: Annotated[str, typer.Option(help="train, tuning, held_out or all.")] = "held_out",
+    split: Annotated[str, typer.Option(help="train, tuning, held_out or all.")] = schema.HELD_OUT,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
