@@ -30,7 +30,11 @@ def read_yaml(path: Path) -> dict[str, Any]:
         value = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; check the path") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (
+        yaml.YAMLError,
+        ValueError,
+        OSError,
+    ) as error:  # ValueError: not UTF-8, or a date such as 2020-13-45
         raise ConfigError(f"{path}: not readable as YAML: {error}") from None
     if value is None:
         return {}
@@ -55,7 +59,7 @@ def load(cls: type[T], file: Path | None = None, overrides: Sequence[str] = ()) 
         key, equals, text = item.partition("=")
         if not equals or not key:
             raise ConfigError(f"--set {item!r}: write it as key=value, for example training.max_epochs=5")
-        _put(values, key.split("."), yaml.safe_load(text) if text else None, item)
+        _put(values, key.split("."), _read_value(text, item), item)
     return from_dict(cls, values)
 
 
@@ -93,6 +97,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def _read_value(text: str, item: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        told = " ".join(str(error).split())
+        raise ConfigError(f"--set {item!r}: the value is not readable as YAML ({told}); try quotes") from None
 
 
 def _put(values: dict[str, Any], keys: list[str], value: Any, item: str) -> None:
