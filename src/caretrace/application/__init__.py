@@ -55,7 +55,7 @@ class Application(Protocol):
         ...
 
     def model(self, preprocessor: Preprocessor, config: Any) -> nn.Module:
-        """A fresh model with `prepare(train)`, `forward(batch)`, `loss(batch, outcome)`, `tuning_loss(output, outcome)`."""
+        """A fresh model that `training.module.TrainingModule` can train."""
         ...
 
     def limits(self, source: str) -> list[str]:

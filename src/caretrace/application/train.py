@@ -115,12 +115,7 @@ def _members(
         what = f"member {record['member'] + 1} of {settings.members}, tuning loss {record['tuning_loss']:.3f}"
         progress(f"training {what}", record["epoch"] + 1, epochs)
 
-    def build() -> nn.Module:
-        model = application.model(preprocessor, config)
-        model.prepare(train)  # type: ignore[operator]
-        return model
-
-    return fit(build, train, tuning, settings, run.path, tell)
+    return fit(lambda: application.model(preprocessor, config), train, tuning, settings, run.path, tell)
 
 
 def _calibrate(members: list[nn.Module], tuning: Samples) -> tuple[PlattScaling, dict[str, Any]]:

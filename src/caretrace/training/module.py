@@ -1,4 +1,4 @@
-"""The one LightningModule: it trains any model that has `forward`, `loss` and `tuning_loss`."""
+"""The one LightningModule: it trains any model with `prepare`, `forward`, `loss` and `tuning_loss`."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class TrainingModule(lightning.LightningModule):
     """AdamW with gradient clipping (by the trainer) and a learning rate that falls when tuning loss stalls.
 
     Args:
-        model: `loss(batch, outcome)` is minimised on training samples; `forward(batch)` gives outputs, by
-            whose `tuning_loss(output, outcome)` the tuning split is judged.
+        model: `prepare(train)` sets, once and deterministically, what needs no gradient steps; `loss(batch,
+            outcome)` is minimised on training samples; `forward(batch)` gives outputs, by whose
+            `tuning_loss(output, outcome)` the tuning split is judged.
         config: Settings of the training.
         member: Number of this model in the ensemble; gives it a seed of its own.
         n_train: Training samples.

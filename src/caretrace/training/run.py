@@ -83,6 +83,8 @@ def _fit_member(
     resumed = load_weights(module, checkpoints.last) if checkpoints.last.exists() else None
     if resumed is not None and stopped_early(resumed):
         return
+    if resumed is None:
+        module.model.prepare(train)  # type: ignore[operator]
     record = _EpochRecord(metrics, progress, 0 if resumed is None else resumed["epoch"] + 1, module.member)
     stop = EarlyStopping(
         "tuning_loss", patience=config.epochs(config.patience_steps, len(train)), check_finite=True

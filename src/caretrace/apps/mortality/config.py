@@ -22,8 +22,9 @@ class MortalityConfig:
         pooling_heads: Learned queries of the attention pooling.
         step_hours: Length of a step of the backbone, hours; 0 takes every measurement as a step.
         lookback_hours: Steps reach back this far; what is older shares one step.
-        summary_hours: Windows of the linear reading, hours before the prediction time; none turns it off.
-        level_penalty: Ridge penalty on the coefficients of the linear reading, per sample.
+        level_hours: Windows of the second, linear reading, hours before the prediction time; none turns
+            it off.
+        level_spread: Standard deviation of the prior on its coefficients.
         max_measurements: Latest measurements read per sample.
         min_samples: A code must occur in this many training samples to be known.
         static: Code prefixes whose latest code is a static feature; the age is always one.
@@ -39,8 +40,8 @@ class MortalityConfig:
     pooling_heads: int = 4
     step_hours: float = 4.0
     lookback_hours: float = 48.0
-    summary_hours: tuple[float, ...] = (48.0,)
-    level_penalty: float = 0.006
+    level_hours: tuple[float, ...] = (48.0,)
+    level_spread: float = 0.25
     max_measurements: int = 4096
     min_samples: int = 20
     static: tuple[str, ...] = (
@@ -58,10 +59,9 @@ class MortalityConfig:
         for name in ("d_model", "n_layers", "n_bins", "pooling_heads", "max_measurements", "min_samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, it must be at least 1")
-        if not all(hours > 0 for hours in self.summary_hours) or not self.level_penalty >= 0:
+        if not all(hours > 0 for hours in self.level_hours) or self.level_spread <= 0:
             raise ConfigError(
-                f"summary_hours {list(self.summary_hours)} must be positive and level_penalty "
-                f"{self.level_penalty} must not be negative"
+                f"level_hours {list(self.level_hours)} and level_spread {self.level_spread} must be positive"
             )
         if not (self.step_hours >= 0 and self.lookback_hours > 0):
             raise ConfigError(

@@ -1,9 +1,9 @@
 """The mortality model: two readings of one record, and their mean.
 
 The first reads the course: measurements → embedding → backbone → attention pooling → with static features
-→ risk. The second reads the level: a linear map of a few statistics per code. Each is trained on a loss of
-its own, so that neither leans on the other, and the logits are averaged: a few thousand stays are too few
-for one network to learn both well (see the lab log).
+→ risk. The second (`level`) is a logistic regression on a few statistics per code, solved beforehand. Their
+logits are averaged: they err on different people, and a few thousand stays are too few for one network to
+learn both well (see the lab log).
 """
 
 import math
@@ -14,11 +14,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from caretrace.apps.mortality.config import MortalityConfig
+from caretrace.apps.mortality.level import LevelReading
 from caretrace.backbones import build_backbone
 from caretrace.backbones.embedding import MeasurementEmbedding, StepEmbedding
 from caretrace.backbones.pooling import AttentionPooling
-from caretrace.backbones.summary import WindowSummary
 from caretrace.data.batch import EventBatch
+from caretrace.data.samples import Samples
 from caretrace.heads import RiskHead
 
 
@@ -53,24 +54,27 @@ class MortalityModel(nn.Module):
         self.pooling = AttentionPooling(d_model=d_model, n_heads=config.pooling_heads)
         self.static = nn.Linear(n_static, d_model // 2)
         self.head = RiskHead(d_in=2 * d_model + d_model // 2, d_hidden=d_model, dropout=config.dropout)
-        self.summary = WindowSummary(n_codes=n_codes, windows_hours=config.summary_hours)
-        self.level = nn.Linear(self.summary.n_features + n_static, 1)
-        nn.init.zeros_(self.level.weight)
-        nn.init.zeros_(self.level.bias)
-        self.level_penalty = config.level_penalty
+        self.level: LevelReading | None = None
+        if config.level_hours:
+            self.level = LevelReading(
+                n_codes=n_codes,
+                n_static=n_static,
+                windows_hours=config.level_hours,
+                spread=config.level_spread,
+            )
+
+    def prepare(self, train: Samples) -> None:
+        """Solve the reading that needs no gradient steps; deterministic, and done before training."""
+        if self.level is not None:
+            self.level.solve(train)
 
     def forward(self, batch: EventBatch) -> Float[Tensor, "batch"]:
         """Logit per sample: the mean of the readings."""
-        return torch.stack(self.readings(batch)).mean(0)
+        course = self.course(batch)
+        return course if self.level is None else (course + self.level(batch)) / 2
 
-    def readings(self, batch: EventBatch) -> list[Float[Tensor, "batch"]]:
-        """Logit per sample by each reading; the level is left out when no summary is asked for."""
-        if not self.summary.windows_hours:
-            return [self._course(batch)]
-        features = torch.cat([self.summary(batch), batch.static], -1)
-        return [self._course(batch), self.level(features)[:, 0]]
-
-    def _course(self, batch: EventBatch) -> Tensor:
+    def course(self, batch: EventBatch) -> Float[Tensor, "batch"]:
+        """Logit per sample by the sequence alone."""
         hidden, padding_mask = self.embedding(batch)
         hidden = self.backbone(hidden, padding_mask)
         last = last_steps(padding_mask)
@@ -79,9 +83,8 @@ class MortalityModel(nn.Module):
         return self.head(torch.cat([pooled, here, F.gelu(self.static(batch.static))], -1))
 
     def loss(self, batch: EventBatch, outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
-        """Binary cross-entropy of each reading, and the ridge penalty of the linear one."""
-        losses = [self.head.loss(logit, outcome) for logit in self.readings(batch)]
-        return torch.stack(losses).sum() + self.level_penalty / 2 * self.level.weight.square().sum()
+        """Binary cross-entropy of the sequence, which must stand by itself, not on the other reading."""
+        return self.head.loss(self.course(batch), outcome)
 
     def tuning_loss(
         self, logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]
