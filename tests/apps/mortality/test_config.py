@@ -23,7 +23,8 @@ from caretrace.errors import ConfigError
         ({"max_measurements": 0}, "max_measurements: got 0"),
         ({"dropout": 1.0}, r"dropout: got 1\.0, it must be at least 0 and below 1"),
         ({"code_dropout": -0.1}, r"code_dropout: got -0\.1"),
-        ({"summary_hours": (24.0, 0.0)}, r"summary_hours \[24\.0, 0\.0\] must be positive"),
+        ({"level_hours": (24.0, 0.0)}, r"level_hours \[24\.0, 0\.0\] and level_spread 0.25 must be positive"),
+        ({"level_spread": 0.0}, r"level_spread 0\.0 must be positive"),
     ],
 )
 def test_what_cannot_be_is_refused(values, message):

@@ -111,6 +111,9 @@ def test_every_parameter_learns(backbone, step_hours):
     made, its = model(backbone, step_hours).train(), samples([20] * 16)
     made.loss(its.batch(range(16)), torch.from_numpy(its.outcomes)).backward()
     for name, parameter in made.named_parameters():
+        if name.startswith("level."):  # solved beforehand, see test_level.py
+            assert not parameter.requires_grad
+            continue
         assert parameter.grad is not None, name
         assert torch.isfinite(parameter.grad).all(), name
         assert parameter.grad.abs().sum() > 0, name
@@ -121,6 +124,7 @@ def test_it_can_learn_by_heart(backbone, step_hours):
     torch.manual_seed(0)
     made, its = model(backbone, step_hours), samples([8] * 12)
     batch, outcome = its.batch(range(12)), torch.from_numpy(its.outcomes)
+    made.prepare(its)
     optimizer = torch.optim.Adam(made.parameters(), lr=0.02)
     for _ in range(60):
         optimizer.zero_grad()
