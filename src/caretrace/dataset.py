@@ -59,9 +59,7 @@ class Dataset:
         files = self.files(split)
         if not files:
             return pl.LazyFrame(schema=_DATA_DTYPES)
-        return pl.scan_parquet(files).select(
-            [pl.col(name).cast(dtype) for name, dtype in _DATA_DTYPES.items()]
-        )
+        return pl.concat([scan_file(file) for file in files])
 
     @functools.cached_property
     def codes(self) -> pl.DataFrame:
@@ -116,6 +114,27 @@ class Dataset:
             with path.open("rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         return digest.hexdigest()
+
+
+def scan_file(path: Path) -> pl.LazyFrame:
+    """The measurements of one data file, lazily, with the columns and dtypes of MEDS.
+
+    `numeric_value` and `text_value` may be missing from files of other tools, as MEDS allows.
+
+    Raises:
+        DatasetError: The file is not Parquet, or lacks a column that MEDS demands.
+    """
+    try:
+        names = pl.scan_parquet(path).collect_schema().names()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise DatasetError(f"{path}: not readable as Parquet ({error}); ingest again") from None
+    for name in (schema.SUBJECT_ID, schema.TIME, schema.CODE):
+        if name not in names:
+            raise DatasetError(f"{path}: column {name} is missing, found {', '.join(names)}; not a MEDS file")
+    return pl.scan_parquet(path).select(
+        (pl.col(name) if name in names else pl.lit(None)).cast(dtype).alias(name)
+        for name, dtype in _DATA_DTYPES.items()
+    )
 
 
 _DATA_DTYPES: dict[str, Any] = {

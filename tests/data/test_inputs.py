@@ -103,7 +103,7 @@ def test_a_split_keeps_its_subjects_alone(dataset):
 def test_files_of_other_splits_are_not_even_opened(dataset):
     (dataset.path / "data" / "held_out" / "0.parquet").write_bytes(b"not a parquet file")
     assert len(collect_inputs(dataset, labels((1, 5.0, True)), "train")) == 1
-    with pytest.raises(pl.exceptions.PolarsError):
+    with pytest.raises(DatasetError, match=r"held_out/0\.parquet: not readable as Parquet"):
         collect_inputs(dataset, labels((1, 5.0, True)))
 
 
@@ -123,6 +123,11 @@ def test_a_sample_without_measurements_stays(dataset):
     inputs = collect_inputs(dataset, labels((1, 5.0, True), (2, 0.5, False)))
     assert len(inputs) == 2
     assert seen(inputs, 1) == []
+
+
+def test_nobody_with_measurements_is_refused(dataset):
+    with pytest.raises(DatasetError, match="none of 1 labels has a measurement at or before"):
+        collect_inputs(dataset, labels((2, 0.5, False)))
 
 
 def test_no_labels_give_no_samples(dataset):
@@ -151,6 +156,32 @@ def test_a_dataset_without_event_types_reads_as_other(dataset):
     inputs = collect_inputs(Dataset(dataset.path), labels((1, 20.0, True)))
     assert set(inputs.measurements[schema.EVENT_TYPE]) == {"other"}
     assert len(inputs.measurements) == 5
+
+
+def test_a_code_described_twice_does_not_double_its_measurements(dataset):
+    pl.concat([dataset.codes, dataset.codes]).write_parquet(dataset.path / schema.CODES_FILE)
+    inputs = collect_inputs(Dataset(dataset.path), labels((1, 20.0, True)))
+    assert len(inputs.measurements) == 5
+
+
+def test_a_dataset_whose_files_are_not_in_split_folders_is_read_too(dataset):
+    asked = labels((1, 20.0, True), (3, 5.0, False))
+    before = collect_inputs(dataset, asked, "held_out").measurements
+    for split in schema.SPLITS:
+        folder = dataset.path / schema.DATA_DIR / split
+        (folder / "0.parquet").rename(folder.parent / f"{split}.parquet")
+        folder.rmdir()
+    assert collect_inputs(dataset, asked, "held_out").measurements.equals(before)
+    assert len(before) == 1
+
+
+def test_subjects_in_the_folder_of_another_split_are_noticed(dataset):
+    """Every measurement would be missing, and a model would learn from nothing."""
+    data = dataset.path / schema.DATA_DIR
+    (data / "train" / "0.parquet").rename(data / "aside")
+    (data / "held_out" / "0.parquet").rename(data / "train" / "0.parquet")
+    with pytest.raises(DatasetError, match=r"none of 2 labels has a measurement.*in its folder under data/"):
+        collect_inputs(dataset, labels((1, 5.0, True), (4, 5.0, False)), "train")
 
 
 def test_progress_counts_files(dataset):

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from caretrace import schema
-from caretrace.dataset import Dataset
+from caretrace.dataset import Dataset, scan_file
 from caretrace.errors import DatasetError
 
 # Columns of the measurements of `Inputs`.
@@ -79,7 +79,7 @@ def collect_inputs(
         progress: Called with (files done, files in all).
 
     Raises:
-        DatasetError: A label names a subject that the dataset does not have.
+        DatasetError: A label names a subject that the dataset does not have, or nobody has measurements.
     """
     known = labels.join(dataset.splits, on=schema.SUBJECT_ID, how="left")
     strangers = known.filter(pl.col(schema.SPLIT).is_null())
@@ -95,16 +95,22 @@ def collect_inputs(
     types = dataset.codes.lazy()
     if schema.EVENT_TYPE not in dataset.codes.columns:  # a MEDS dataset that another tool made
         types = types.with_columns(pl.lit(schema.EventType.OTHER.value).alias(schema.EVENT_TYPE))
-    types = types.select(schema.CODE, schema.EVENT_TYPE)
-    files = dataset.files(split)
+    types = types.select(schema.CODE, schema.EVENT_TYPE).unique(
+        schema.CODE, keep="first", maintain_order=True
+    )
+    files = dataset.files(split) or dataset.files()  # other tools need not keep splits in folders
     parts: list[pl.DataFrame] = []
     for number, file in enumerate(files, start=1):
-        measurements = pl.scan_parquet(file).select(pl.col(schema.DATA_COLUMNS))
-        seen = _precede(measurements, asked.lazy(), lookback_hours)
+        seen = _precede(scan_file(file), asked.lazy(), lookback_hours)
         parts.append(seen.join(types, on=schema.CODE, how="left").collect())
         if progress:
             progress(number, len(files))
     gathered = pl.concat(parts) if parts else _empty()
+    if len(known) and gathered.is_empty():
+        raise DatasetError(
+            f"{dataset.path}: none of {len(known)} labels has a measurement at or before its prediction time; "
+            "check that the subjects of a split are in its folder under data/, and the prediction times"
+        )
     return Inputs(known, _ordered(gathered))
 
 
