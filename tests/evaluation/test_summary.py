@@ -59,6 +59,14 @@ def test_an_overlap_is_said_so():
     assert "overlaps zero against trees" in result["reason"]
 
 
+def test_of_two_that_cannot_be_told_apart_the_simpler_is_recommended_if_it_is_ahead():
+    overlapping = {"auroc": {"difference": -0.01, "low": -0.03, "high": 0.01}}
+    behind = {"auroc": {"difference": 0.02, "low": 0.01, "high": 0.03}}
+    result = recommend("ours", {"trees": overlapping, "logistic": behind})
+    assert result["name"] == "trees"
+    assert "cannot tell trees from ours" in result["reason"]
+
+
 def test_miscalibrated_risks_fail_the_gate():
     labels, good, _ = simulated()
     assert not judged({"caretrace": good**4}, labels)["gates"]["calibration"]["passed"]

@@ -88,8 +88,9 @@ def evaluate(
 def recommend(model: str, paired: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, str]:
     """Which of the models to use, and why, judged by the paired AUROC differences.
 
-    A comparator is recommended when the interval of (model - comparator) lies below zero; of several,
-    the one furthest ahead. Otherwise the model is, and the reason says whether its lead is clear.
+    A comparator is recommended when it ranks better: clearly so when the interval of (model - comparator)
+    lies below zero, and also when the interval overlaps zero but the comparator is ahead, because it is the
+    simpler of two that cannot be told apart. Of several, the one furthest ahead.
 
     Args:
         model: Our model.
@@ -102,25 +103,30 @@ def recommend(model: str, paired: Mapping[str, Mapping[str, Mapping[str, float]]
         return {"name": model, "reason": f"{model} was scored alone; no comparator stood beside it."}
     differences = {name: metrics["auroc"] for name, metrics in paired.items()}
     nearest = min(differences, key=lambda name: differences[name]["difference"])
-    beaten = [name for name, difference in differences.items() if difference["high"] < 0]
-    if beaten:
-        best = min(beaten, key=lambda name: differences[name]["difference"])
-        return {
-            "name": best,
-            "reason": f"{best} ranks better than {model}: {_spelled(model, best, differences[best])} "
-            "lies entirely below zero.",
-        }
+    beaten_by = [name for name in differences if differences[name]["high"] < 0]
+    if beaten_by:
+        nearest = min(beaten_by, key=lambda name: differences[name]["difference"])
     spelled = _spelled(model, nearest, differences[nearest])
-    if all(difference["low"] > 0 for difference in differences.values()):
+    if beaten_by:
+        return {
+            "name": nearest,
+            "reason": f"{nearest} ranks better than {model}: {spelled} lies entirely below zero.",
+        }
+    if differences[nearest]["difference"] < 0:
+        return {
+            "name": nearest,
+            "reason": f"these subjects cannot tell {nearest} from {model} ({spelled}); it is ahead and simpler.",
+        }
+    unclear = sorted(name for name, difference in differences.items() if difference["low"] <= 0)
+    if not unclear:
         return {
             "name": model,
             "reason": f"{model} ranks better than every comparator; the nearest is {spelled}.",
         }
-    unclear = sorted(name for name, difference in differences.items() if difference["low"] <= 0)
     return {
         "name": model,
-        "reason": f"No comparator ranks clearly better than {model}, but its interval overlaps zero against "
-        f"{' and '.join(unclear)} ({spelled}): these subjects are too few to tell them apart.",
+        "reason": f"{model} is behind no comparator, but its interval overlaps zero against "
+        f"{' and '.join(unclear)} ({spelled}): these subjects are too few to be sure.",
     }
 
 

@@ -94,14 +94,20 @@ def verdict(record: RunRecord) -> Verdict | None:
     reason = str(recommended.get("sentence") or recommended.get("reason") or "")
     names, paired = model_names(record), mapping(record.evaluation, "paired")
     winner = str(recommended.get("name") or _furthest_ahead(paired) or record.model)
+    difference = mapping(paired.get(winner), "auroc")
+    beaten = winner in record.comparators and _below_zero(difference)
     if winner in record.comparators:
-        how = compare(names[winner], "auroc", mapping(paired.get(winner), "auroc"))
-        answer = Verdict("bad", f"Use {names[winner]}, not this model", f"{how} {_COMPARATOR_WINS}", reason)
+        how = compare(names[winner], "auroc", difference)
+        answer = Verdict("warn", f"Prefer {names[winner]}", f"{how} {_COMPARATOR_AHEAD}", reason)
+        if beaten:
+            answer = Verdict(
+                "bad", f"Use {names[winner]}, not this model", f"{how} {_COMPARATOR_WINS}", reason
+            )
     else:
         answer = _model_wins(record, reason)
     if record.too_few:
         few = _PLUMBING
-        if winner in record.comparators:
+        if beaten:
             few = f"Even so, {names[winner]} ranked better here: do not use this model."
         return Verdict("warn", "Too small to judge", f"{too_few_sentence(record)} {few}", reason)
     return answer
@@ -109,6 +115,10 @@ def verdict(record: RunRecord) -> Verdict | None:
 
 _COMPARATOR_WINS = (
     "The simpler model is cheaper, easier to check and ranks better here; nothing speaks for the larger one."
+)
+_COMPARATOR_AHEAD = (
+    "The simpler model is no worse on these subjects, cheaper and easier to check: take it unless you need what "
+    "only this model offers."
 )
 
 
