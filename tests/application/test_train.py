@@ -8,7 +8,8 @@ import pytest
 
 from caretrace import schema
 from caretrace.application.run import Run
-from caretrace.application.train import find_task, train
+from caretrace.application.tasks import find_task
+from caretrace.application.train import train
 from caretrace.apps import load_application
 from caretrace.cohort import build_labels
 from caretrace.config import load

@@ -17,7 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caretrace import schema
-from caretrace.application.train import comparator_input, find_task
+from caretrace.application.tasks import find_task
+from caretrace.application.train import comparator_input
 from caretrace.apps import load_application
 from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.cohort import build_labels

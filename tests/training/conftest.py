@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from caretrace import schema
-from caretrace.application.train import find_task
+from caretrace.application.tasks import find_task
 from caretrace.apps import load_application
 from caretrace.cohort import build_labels
 from caretrace.data.batch import EventBatch

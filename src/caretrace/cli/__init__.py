@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from typing import Annotated
 
 import typer
 
@@ -47,7 +48,7 @@ def build_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Entry point: a `CaretraceError` becomes one message on standard error and its exit code."""
+    """Entry point: what the user can mend becomes one message on standard error and an exit code."""
     # Spinning OpenMP threads slow small models down tenfold on busy cores; waiting politely does not.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     app = build_app()
@@ -56,13 +57,28 @@ def main() -> None:
     except CaretraceError as error:
         Console().error(str(error))
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written, a file where a folder should be
+        place = f"{error.filename}: " if error.filename else ""
+        Console().error(
+            f"{place}{error.strerror or error}; check the path, its permissions and the space left"
+        )
+        sys.exit(1)
 
 
-def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and leave.", is_eager=True),
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from caretrace import __version__
 
         sys.stdout.write(f"caretrace {__version__}\n")
         raise typer.Exit
+
+
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and leave.", callback=_print_version, is_eager=True
+        ),
+    ] = False,
+) -> None:
+    del version  # answered by its callback, also when no verb is given

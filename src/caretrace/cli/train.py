@@ -48,22 +48,28 @@ def command(
     from caretrace.apps import load_application
     from caretrace.config import load
     from caretrace.dataset import Dataset
+    from caretrace.errors import CaretraceError
 
     console = Console(as_json, quiet)
     application = load_application(app)
     chosen = [*(settings or []), *([f"backbone={backbone}"] if backbone else [])]
     filled = load(application.config_class, config, chosen)
-    with console.progress("starting") as bar:
-        run = train(
-            application,
-            Dataset(dataset),
-            filled,
-            out,
-            task=task,
-            labels=labels,
-            resume=resume,
-            progress=bar.to,
-        )
+    try:
+        with console.progress("starting") as bar:
+            run = train(
+                application,
+                Dataset(dataset),
+                filled,
+                out,
+                task=task,
+                labels=labels,
+                resume=resume,
+                progress=bar.to,
+            )
+    except KeyboardInterrupt:
+        raise CaretraceError(
+            f"interrupted; if {out} is there, the same command with --resume goes on from the last epoch"
+        ) from None
     tuning = run["tuning"]
     console.table(
         f"{run['title']}: {run['task']} on {run['source']}",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,7 +90,7 @@ def _fit_member(
     stop = EarlyStopping(
         "tuning_loss", patience=config.epochs(config.patience_steps, len(train)), check_finite=True
     )
-    with _quiet():
+    with _quiet(), _interruptible():
         trainer = lightning.Trainer(
             accelerator="cuda" if torch.cuda.is_available() else "cpu",
             devices=1,
@@ -140,6 +141,17 @@ class _EpochRecord(Callback):
             file.write(json.dumps(record) + "\n")
         if self.progress:
             self.progress(record)
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Lightning leaves without a word on Ctrl-C and ignores it from then on; callers want to hear of it."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 @contextmanager
