@@ -44,6 +44,9 @@ class Toy(nn.Module):
             nn.Dropout(0.3), nn.Linear(8, 8), nn.GELU(), nn.Dropout(0.3), nn.Linear(8, 1)
         )
 
+    def prepare(self, train: Samples) -> None:
+        """Nothing to set without gradient steps."""
+
     def forward(self, batch: EventBatch) -> Tensor:
         each = self.level(batch.code) + self.slope(batch.code) * batch.numeric_value[..., None]
         summed = each.masked_fill(batch.padding_mask[..., None], 0.0).sum(1)
