@@ -26,7 +26,9 @@ def main(out: Path, subjects: int = 1000) -> None:
 
     mortality = load_application("mortality")
     dataset = Dataset(out / "dataset")
-    settings = load(mortality.config_class, None, ["training.members=1", "training.max_steps=100", "d_model=32"])
+    settings = load(
+        mortality.config_class, None, ["training.members=1", "training.max_steps=100", "d_model=32"]
+    )
     train(mortality, dataset, settings, out / "run", task="in_hospital_death_24h")
 
     figures = evaluate(mortality, Run(out / "run"), replicates=200)

@@ -14,7 +14,11 @@ def batch_of(samples: list[list[tuple[int, float | None, float]]]) -> EventBatch
     """Samples of (code, value, hours before now), in chronological order."""
     width = max(1, *(len(sample) for sample in samples))
     shape = (len(samples), width)
-    code, value, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape), torch.zeros(shape, dtype=torch.bool)
+    code, value, mask = (
+        torch.zeros(shape, dtype=torch.long),
+        torch.zeros(shape),
+        torch.zeros(shape, dtype=torch.bool),
+    )
     time, padding = torch.zeros(shape), torch.ones(shape, dtype=torch.bool)
     for i, sample in enumerate(samples):
         for j, (number, number_value, before) in enumerate(sample):
@@ -54,7 +58,10 @@ def random_samples(seed: int) -> list[list[tuple[int, float | None, float]]]:
     for length in (0, 1, 7, 23):
         before = np.sort(rng.uniform(0, 60, length))[::-1]
         samples.append(
-            [(int(rng.integers(1, 4)), float(rng.random()) if rng.random() < 0.7 else None, float(b)) for b in before]
+            [
+                (int(rng.integers(1, 4)), float(rng.random()) if rng.random() < 0.7 else None, float(b))
+                for b in before
+            ]
         )
     return samples
 
@@ -65,7 +72,9 @@ def test_every_number_equals_the_plain_loop(seed: int) -> None:
     windows = (48.0, 6.0)
     summary = WindowSummary(n_codes=4, windows_hours=windows)
     got = summary(batch_of(samples))
-    expected = [[x for code in range(4) for hours in windows for x in literal(s, code, hours)] for s in samples]
+    expected = [
+        [x for code in range(4) for hours in windows for x in literal(s, code, hours)] for s in samples
+    ]
     assert got.shape == (4, summary.n_features)
     # Padding has code 0, which no measurement has: its column must be empty.
     np.testing.assert_allclose(got.numpy(), np.array(expected), atol=1e-5)
