@@ -7,7 +7,15 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from caretrace.errors import BundleError, CohortError
-from caretrace.evaluation import PlattScaling, auroc, calibration_curve, calibration_slope, ece, logit
+from caretrace.evaluation import (
+    PlattScaling,
+    auroc,
+    calibration_curve,
+    calibration_slope,
+    ece,
+    logit,
+    shift_to_base_rate,
+)
 
 
 def literal_ece(labels, risks, bins=10):
@@ -118,3 +126,21 @@ def test_curve_bins_hold_equal_shares_and_ties_stay_together():
     assert flat.count.tolist() == [3]
     # Wilson 1927 for 1 of 3 at 95 %, as published tables give it.
     assert (flat.low[0], flat.high[0]) == (pytest.approx(0.0615, abs=1e-4), pytest.approx(0.7923, abs=1e-4))
+
+
+def test_the_shift_sets_the_mean_risk_right():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(1.0, 2.0, 500), rng.random(500) < 0.1
+    shift = shift_to_base_rate(logits, labels)
+    assert expit(logits + shift).mean() == pytest.approx(labels.mean(), abs=1e-9)
+    assert shift_to_base_rate(logits + shift, labels) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_tight_prior_keeps_platt_scaling_at_its_center():
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=100), rng.random(100) < 0.5
+    scaling = PlattScaling.fit(
+        logits, labels, slope_spread=1e-3, intercept_spread=1e-3, intercept_center=-0.7
+    )
+    assert scaling.intercept == pytest.approx(-0.7, abs=1e-3)
+    assert scaling.slope == pytest.approx(1.0, abs=1e-3)

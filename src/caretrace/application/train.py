@@ -23,7 +23,7 @@ from caretrace.data.inputs import Inputs
 from caretrace.data.samples import Preprocessor, Samples
 from caretrace.dataset import Dataset
 from caretrace.errors import CohortError
-from caretrace.evaluation import PlattScaling, auprc, auroc, brier, ece
+from caretrace.evaluation import PlattScaling, auprc, auroc, brier, ece, shift_to_base_rate
 from caretrace.files import read_json, refuse_existing, whole_folder
 from caretrace.training.bundle import write_bundle
 from caretrace.training.run import fit
@@ -79,7 +79,7 @@ def train(
     fitted_at = time.perf_counter()
     comparators = _comparators(preprocessor, inputs, config, progress)
     compared_at = time.perf_counter()
-    calibration, metrics = _calibrate(members, samples[schema.TUNING])
+    calibration, metrics = _calibrate(members, samples[schema.TRAIN], samples[schema.TUNING])
     run.update(
         n_parameters=sum(p.numel() for p in members[0].parameters()),
         n_train=len(samples[schema.TRAIN]),
@@ -118,12 +118,21 @@ def _members(
     return fit(lambda: application.model(preprocessor, config), train, tuning, settings, run.path, tell)
 
 
-def _calibrate(members: list[nn.Module], tuning: Samples) -> tuple[PlattScaling, dict[str, Any]]:
-    """Recalibration fitted on the tuning split, and the figures there."""
+def _calibrate(
+    members: list[nn.Module], train: Samples, tuning: Samples
+) -> tuple[PlattScaling, dict[str, Any]]:
+    """Recalibration, and the figures on the tuning split.
+
+    Which epoch is best does not depend on its mean risk (`RiskHead.tuning_loss`), so that is set right first,
+    on training subjects, of whom there are enough. What the tuning split then corrects is little: it is of
+    the same population, and with 70 deaths it knows its own base rate only to 12 %. Hence the tight prior,
+    which a large tuning split overrules.
+    """
+    center = shift_to_base_rate(member_logits(members, train).mean(0), train.outcomes)
     logits = member_logits(members, tuning).mean(0)
-    # Training and tuning subjects come from one population, so little is left to correct, and a tuning split
-    # with 70 deaths knows its own base rate only to 12 %: the prior is tight, and large splits overrule it.
-    calibration = PlattScaling.fit(logits, tuning.outcomes, slope_spread=0.1, intercept_spread=0.1)
+    calibration = PlattScaling.fit(
+        logits, tuning.outcomes, slope_spread=0.1, intercept_spread=0.1, intercept_center=center
+    )
     risks = calibration.apply(logits)
     figures = {metric.__name__: metric(tuning.outcomes, risks) for metric in (auroc, auprc, brier, ece)}
     counts = {

@@ -7,6 +7,7 @@ from caretrace.evaluation.calibration import (
     calibration_slope,
     ece,
     logit,
+    shift_to_base_rate,
 )
 from caretrace.evaluation.curves import curves, net_benefit
 from caretrace.evaluation.discrimination import Curve, auprc, auroc, brier, pr_curve, roc_curve
@@ -45,4 +46,5 @@ __all__ = [
     "pr_curve",
     "recommend",
     "roc_curve",
+    "shift_to_base_rate",
 ]

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import minimize
+from scipy.optimize import brentq, minimize
 from scipy.special import expit, log_expit
 
 from caretrace.errors import BundleError
@@ -154,6 +154,27 @@ def calibration_slope(labels: npt.ArrayLike, risks: npt.ArrayLike) -> tuple[floa
     return float(slope), float(intercept)
 
 
+def shift_to_base_rate(logits: npt.ArrayLike, labels: npt.ArrayLike) -> float:
+    """What to add to every logit so that the mean risk is the share of positives.
+
+    Calibration in the large (Cox 1958; Steyerberg 2010).
+
+    Args:
+        logits: [n], the model's raw outputs (log-odds).
+        labels: [n], 0 or 1.
+
+    Raises:
+        CohortError: One class only, lengths that differ, or logits that are not finite.
+    """
+    truth = checked_labels(labels)
+    x = checked_scores(logits, truth.size, "logits")
+    require_both_classes(truth, "shift_to_base_rate")
+    rate = truth.mean()
+    # The mean risk rises with the shift, and these bounds put every risk below or above the rate.
+    low, high = logit(rate) - x.max() - 1.0, logit(rate) - x.min() + 1.0
+    return float(brentq(lambda shift: expit(x + shift).mean() - rate, low, high))
+
+
 @dataclass(frozen=True)
 class PlattScaling:
     """Risk = sigmoid(slope · logit + intercept), fitted with a prior at the identity.
@@ -179,6 +200,7 @@ class PlattScaling:
         *,
         slope_spread: float = 0.5,
         intercept_spread: float = 1.0,
+        intercept_center: float = 0.0,
     ) -> Self:
         """Fit on rows the model was not trained on.
 
@@ -187,6 +209,7 @@ class PlattScaling:
             labels: [n], 0 or 1.
             slope_spread: Standard deviation of the prior of the log-slope.
             intercept_spread: Standard deviation of the prior of the intercept, in log-odds.
+            intercept_center: Mean of that prior, in log-odds; see `shift_to_base_rate`.
 
         Raises:
             CohortError: One class only, lengths that differ, or logits that are not finite.
@@ -194,15 +217,16 @@ class PlattScaling:
         truth = checked_labels(labels)
         x = checked_scores(logits, truth.size, "logits")
         require_both_classes(truth, "PlattScaling.fit")
-        spread = np.array([slope_spread, intercept_spread])
+        center, spread = np.array([0.0, intercept_center]), np.array([slope_spread, intercept_spread])
 
         def loss(point: FloatArray) -> tuple[float, FloatArray]:
             scaled = math.exp(min(point[0], 50.0)) * x  # a line search may try absurd slopes
             value, residual = _log_loss(truth, scaled + point[1])
-            gradient = np.array([residual @ scaled, residual.sum()]) + point / spread**2
-            return value + float(((point / spread) ** 2).sum()) / 2, gradient
+            off = (point - center) / spread
+            gradient = np.array([residual @ scaled, residual.sum()]) + off / spread
+            return value + float((off**2).sum()) / 2, gradient
 
-        log_slope, intercept = _minimum(loss, np.zeros(2), truth.size)
+        log_slope, intercept = _minimum(loss, center, truth.size)
         return cls(slope=float(np.exp(log_slope)), intercept=float(intercept))
 
     def apply(self, logits: npt.ArrayLike) -> FloatArray:
