@@ -53,7 +53,12 @@ class Console:
         table = Table(title=title, title_justify="left")
         for index, name in enumerate(columns):
             numeric = bool(rows) and all(isinstance(row[index], int | float) for row in rows)
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+            table.add_column(
+                name,
+                justify="right" if numeric else "left",
+                overflow="fold",
+                min_width=min(_WHOLE_WORD, _longest_word(rows, index)),
+            )
         for row in rows:
             table.add_row(*(Text(_cell(value)) for value in row))
         RichConsole().print(table)
@@ -90,6 +95,14 @@ class Console:
         from rich.console import Console as RichConsole
 
         return RichConsole(stderr=True)
+
+
+# Words up to this length are not broken to fit 80 columns.
+_WHOLE_WORD = 20
+
+
+def _longest_word(rows: Sequence[Sequence[Any]], index: int) -> int:
+    return max((len(word) for row in rows for word in _cell(row[index]).split()), default=0)
 
 
 class Bar:

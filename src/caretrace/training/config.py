@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 from caretrace.errors import ConfigError
+
+# A few dozen stays make one batch an epoch; hundreds of looks at the same few teach nothing.
+_MOST_EPOCHS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,5 +56,5 @@ class TrainingConfig:
             )
 
     def epochs(self, steps: int, n_samples: int) -> int:
-        """How many epochs over `n_samples` make at least `steps` batches."""
-        return -(-steps // -(-n_samples // self.batch_size))
+        """How many epochs over `n_samples` make at least `steps` batches; `_MOST_EPOCHS` at most."""
+        return min(_MOST_EPOCHS, math.ceil(steps / math.ceil(n_samples / self.batch_size)))

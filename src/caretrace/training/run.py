@@ -18,10 +18,12 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from caretrace.data.module import SampleModule
 from caretrace.data.samples import Samples
+from caretrace.errors import CaretraceError
 from caretrace.evaluation.discrimination import auroc
 from caretrace.files import whole_file
 from caretrace.training.checkpoints import BestAndLast, WholeCheckpoints, load_weights, stopped_early
@@ -110,7 +112,10 @@ def _fit_member(
             train, tuning, batch_size=config.batch_size, seed=config.seed * 1_000 + module.member
         )
         ckpt_path = checkpoints.last if resumed is not None else None
-        trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
+        except SIGTERMException:  # Lightning's, a SystemExit with code 0: half a training is no success
+            raise CaretraceError("stopped by SIGTERM; the run goes on with --resume") from None
 
 
 class _EpochRecord(Callback):
