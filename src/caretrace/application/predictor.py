@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,13 @@ import torch
 from torch import nn
 
 from caretrace.application import Application
+from caretrace.application.hub import fetch, push
 from caretrace.config import from_dict
 from caretrace.data.inputs import Inputs
 from caretrace.data.samples import Preprocessor, Samples
 from caretrace.errors import BundleError, ConfigError
 from caretrace.evaluation import PlattScaling
+from caretrace.files import whole_folder
 from caretrace.training.bundle import read_bundle
 
 _BATCH = 256
@@ -31,6 +34,7 @@ class Predictor:
         preprocessor: Fitted on training subjects.
         members: Models in evaluation mode; their logits are averaged.
         calibration: Recalibration of the averaged logit, fitted on tuning subjects.
+        path: The bundle's folder.
     """
 
     application: Application
@@ -38,14 +42,21 @@ class Predictor:
     preprocessor: Preprocessor
     members: list[nn.Module]
     calibration: PlattScaling
+    path: Path
 
     @classmethod
-    def from_pretrained(cls, application: Application, folder: Path) -> Predictor:
+    def from_pretrained(cls, application: Application, source: Path | str) -> Predictor:
         """Load a bundle.
+
+        Args:
+            application: The application it should belong to.
+            source: Its folder, or `owner/name` on the Hugging Face hub.
 
         Raises:
             BundleError: The bundle is damaged, or belongs to another application or version.
+            ConfigError: The hub is asked and the extra `hub` is not installed.
         """
+        folder = fetch(source) if isinstance(source, str) and not Path(source).exists() else Path(source)
         bundle = read_bundle(folder)
         if bundle.application != application.name:
             raise BundleError(f"{folder} is a bundle of {bundle.application!r}, not of {application.name!r}")
@@ -62,7 +73,20 @@ class Predictor:
             raise BundleError(
                 f"{folder}: weights, vocabulary and settings do not belong together ({error}); train again"
             ) from None
-        return cls(application, config, preprocessor, members, calibration)
+        return cls(application, config, preprocessor, members, calibration, folder)
+
+    def save_pretrained(self, folder: Path) -> None:
+        """Copy the bundle to `folder`, whole or not at all.
+
+        Raises:
+            OutputExistsError: The folder is taken.
+        """
+        with whole_folder(folder) as partial:
+            shutil.copytree(self.path, partial, dirs_exist_ok=True)
+
+    def push_to_hub(self, repo_id: str, *, private: bool = True) -> str:
+        """Upload the bundle to the Hugging Face hub as `owner/name` and return its address."""
+        return push(self.path, repo_id, private=private)
 
     def risks(self, inputs: Inputs) -> np.ndarray:
         """Calibrated probability per sample, float64 [sample]."""
