@@ -57,7 +57,7 @@ class Console:
                 name,
                 justify="right" if numeric else "left",
                 overflow="fold",
-                min_width=min(_WHOLE_WORD, _longest_word(rows, index)),
+                no_wrap=all(_is_word(_cell(row[index])) for row in rows),
             )
         for row in rows:
             table.add_row(*(Text(_cell(value)) for value in row))
@@ -97,12 +97,9 @@ class Console:
         return RichConsole(stderr=True)
 
 
-# Words up to this length are not broken to fit 80 columns.
-_WHOLE_WORD = 20
-
-
-def _longest_word(rows: Sequence[Sequence[Any]], index: int) -> int:
-    return max((len(word) for row in rows for word in _cell(row[index]).split()), default=0)
+def _is_word(text: str) -> bool:
+    """A name that should not be broken to fit 80 columns."""
+    return " " not in text and len(text) <= 20
 
 
 class Bar:
