@@ -58,6 +58,8 @@ def command(
 
 def show(console: Console, figures: dict[str, Any], model: str) -> None:
     """The figures as two tables and a sentence."""
+    from caretrace.report.record import FEWEST_POSITIVES
+
     models = {model: figures["metrics"], **figures["comparators"]}
     console.table(
         f"{figures['application']}, {figures['split']}: {figures['n']:,} labels of {figures['n_subjects']:,} "
@@ -71,6 +73,8 @@ def show(console: Console, figures: dict[str, Any], model: str) -> None:
         [[name, *(_interval(d[m], "difference") for m in _METRICS)] for name, d in figures["paired"].items()],
     )
     console.say(f"Use {figures['recommended']['name']}: {figures['recommended']['reason']}")
+    if figures["positives"] < FEWEST_POSITIVES:
+        console.say(f"But {figures['positives']} positives are too few to judge by; that takes {FEWEST_POSITIVES}.")
 
 
 _METRICS = ("auroc", "auprc", "brier", "ece")
