@@ -55,14 +55,7 @@ def evaluate(
     labels = labels_for(run, target)
     predictor = Predictor.from_pretrained(application, run.bundle)
     comparators = FittedComparators.load(run.bundle / "comparators")
-    inputs = application.collect(
-        target, labels.frame, split, lambda done, total: progress("reading measurements", done, total)
-    )
-    if not len(inputs):
-        raise CohortError(
-            f"{target.path}: no label belongs to a subject of split {split!r} ({len(labels.frame)} labels in all); "
-            "name another split with --split, or --split all for a dataset the model has not seen"
-        )
+    inputs = inputs_for(application, target, labels, split, progress)
     progress("scoring", 0, 3)
     scores = {MODEL: predictor.risks(inputs)}
     scores.update(comparators.predict_all(comparator_input(predictor.preprocessor, inputs)))
@@ -88,6 +81,25 @@ def evaluate(
     write_json(run.evaluation / "comparators.json", comparators.describe())
     write_predictions(inputs, scores[MODEL], run.evaluation / "predictions.parquet")
     return figures
+
+
+def inputs_for(
+    application: Application, dataset: Dataset, labels: Labels, split: str | None, progress: Progress
+) -> Inputs:
+    """What the model may see before each label of a split.
+
+    Raises:
+        CohortError: No label belongs to a subject of that split.
+    """
+    inputs = application.collect(
+        dataset, labels.frame, split, lambda done, total: progress("reading measurements", done, total)
+    )
+    if not len(inputs):
+        raise CohortError(
+            f"{dataset.path}: no label belongs to a subject of split {split!r} ({len(labels.frame)} labels in all); "
+            "name another split with --split, or --split all for a dataset the model has not seen"
+        )
+    return inputs
 
 
 def labels_for(run: Run, dataset: Dataset) -> Labels:

@@ -7,12 +7,11 @@ from typing import Any
 
 from caretrace import schema
 from caretrace.application import Application, Progress, silent
-from caretrace.application.evaluate import labels_for, write_predictions
+from caretrace.application.evaluate import inputs_for, labels_for, write_predictions
 from caretrace.application.predictor import Predictor
 from caretrace.application.run import Run
 from caretrace.cohort import read_labels
 from caretrace.dataset import Dataset
-from caretrace.errors import CohortError
 from caretrace.files import refuse_existing
 
 
@@ -47,16 +46,9 @@ def predict(
     refuse_existing(out)
     found = read_labels(labels, dataset) if labels else labels_for(run, dataset)
     predictor = Predictor.from_pretrained(application, run.bundle)
-    inputs = application.collect(
-        dataset, found.frame, split, lambda done, total: progress("reading measurements", done, total)
-    )
-    if not len(inputs):
-        raise CohortError(
-            f"{dataset.path}: no label belongs to a subject of split {split!r} ({len(found.frame)} labels in all); "
-            "name another split with --split"
-        )
+    inputs = inputs_for(application, dataset, found, split, progress)
     samples = predictor.preprocessor.transform(inputs)
-    risks = predictor.risks(inputs)
+    risks = predictor.risks_of(samples)
     write_predictions(inputs, risks, out)
     return {
         "predictions": len(inputs),

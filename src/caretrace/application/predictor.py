@@ -90,7 +90,10 @@ class Predictor:
 
     def risks(self, inputs: Inputs) -> np.ndarray:
         """Calibrated probability per sample, float64 [sample]."""
-        samples = self.preprocessor.transform(inputs)
+        return self.risks_of(self.preprocessor.transform(inputs))
+
+    def risks_of(self, samples: Samples) -> np.ndarray:
+        """The same, of samples that the preprocessor has made already."""
         return self.calibration.apply(member_logits(self.members, samples).mean(0))
 
 

@@ -74,7 +74,9 @@ def show(console: Console, figures: dict[str, Any], model: str) -> None:
     )
     console.say(f"Use {figures['recommended']['name']}: {figures['recommended']['reason']}")
     if figures["positives"] < FEWEST_POSITIVES:
-        console.say(f"But {figures['positives']} positives are too few to judge by; that takes {FEWEST_POSITIVES}.")
+        console.say(
+            f"But {figures['positives']} positives are too few to judge by; that takes {FEWEST_POSITIVES}."
+        )
 
 
 _METRICS = ("auroc", "auprc", "brier", "ece")
