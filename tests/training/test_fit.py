@@ -111,6 +111,7 @@ def test_steps_are_rounded_up_to_epochs():
     config = TrainingConfig(batch_size=32)
     assert [config.epochs(steps, 120) for steps in (1, 4, 5, 8)] == [1, 1, 2, 2]
     assert config.epochs(3, 1) == 3
+    assert config.epochs(2000, 1) == 60  # a tiny cohort is not looked at for ever
 
 
 @pytest.mark.parametrize(
