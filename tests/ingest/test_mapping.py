@@ -2,7 +2,7 @@ import pytest
 import yaml
 
 from caretrace.errors import ConfigError
-from caretrace.ingest.mapping import read_mapping
+from caretrace.ingest.mapping_file import read_mapping
 
 GOOD = """
 source: tiny

@@ -7,7 +7,8 @@ import functools
 from pathlib import Path
 
 from caretrace.errors import ConfigError, unknown_name
-from caretrace.ingest.mapping import SourceMapping, folder_name, read_mapping
+from caretrace.ingest.mapping import SourceMapping, folder_name
+from caretrace.ingest.mapping_file import read_mapping
 
 SOURCES = Path(__file__).parent / "sources"
 
