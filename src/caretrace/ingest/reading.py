@@ -1,0 +1,229 @@
+"""A raw file before its rows are read: where it is, what it claims to be, and whether that is true.
+
+Everything here refuses (`InputError`) rather than guesses, and nothing holds a whole file in memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from caretrace.errors import InputError
+
+SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+# A compressed file may grow to this many times its size; hospital tables grow 4 to 15 times, deflate
+# at most 1,032 times (https://zlib.net/zlib_tech.html). Small results are let through whatever the ratio.
+MAX_EXPANSION = 200
+ALWAYS_ALLOWED_BYTES = 64 << 20
+
+# A header longer than this is not a header.
+_HEADER_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 20
+_UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_UTF8_MARK = b"\xef\xbb\xbf"
+_GZIP = 31  # zlib's window bits for a gzip member
+
+
+@dataclasses.dataclass(frozen=True)
+class Contents:
+    """What one pass over the bytes of a file found.
+
+    Args:
+        size: Bytes after unpacking.
+        has_nul: A NUL byte occurs somewhere, so the rows that hold one must be looked for.
+    """
+
+    size: int
+    has_nul: bool
+
+
+Stamp = tuple[int, int, int]
+
+
+def find_file(raw: Path, stem: str) -> Path | None:
+    """The file of a table below the raw folder, whatever its suffix; None when there is none.
+
+    Raises:
+        InputError: Two files of one stem, or a link that leads out of the raw folder.
+    """
+    found = [path for suffix in SUFFIXES if (path := raw / f"{stem}{suffix}").is_file()]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"{raw}: {names} are the same table twice; keep one of them")
+    if not found:
+        return None
+    refuse_escape(found[0], raw)
+    return found[0]
+
+
+def refuse_escape(path: Path, raw: Path) -> None:
+    """Refuse a file that, links followed, lies outside the raw folder: itself or a folder above it.
+
+    Raises:
+        InputError: It does.
+    """
+    if not path.resolve().is_relative_to(raw.resolve()):
+        raise InputError(f"{path} is a link that leads out of {raw}; copy the file into the folder")
+
+
+def stamp(path: Path) -> Stamp:
+    """What changes when somebody writes to a file: its size, its time and the file itself."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def refuse_changed(path: Path, label: str, before: Stamp) -> None:
+    """Refuse a file that is not what it was when `before` was taken.
+
+    Raises:
+        InputError: It grew, was written to, replaced or removed.
+    """
+    try:
+        same = stamp(path) == before
+    except FileNotFoundError:
+        same = False
+    if not same:
+        raise InputError(f"{label} changed while it was read; wait until its writer is done and run again")
+
+
+@contextmanager
+def unchanged(path: Path, label: str) -> Iterator[None]:
+    """Refuse the file when it changes before the block ends; see `refuse_changed`."""
+    before = stamp(path)
+    yield
+    refuse_changed(path, label, before)
+
+
+def read_header(path: Path, label: str) -> list[str]:
+    """The column names of a file; a column without a name is called `unnamed_` and its position.
+
+    Args:
+        path: The file.
+        label: How reports and messages call it.
+
+    Raises:
+        InputError: Empty file, not UTF-8, not gzip, not Parquet, or one column name twice.
+    """
+    names = _parquet_names(path, label) if path.suffix == ".parquet" else _text_names(path, label)
+    header = [name.strip() or f"unnamed_{position}" for position, name in enumerate(names, start=1)]
+    lowered = [name.lower() for name in header]
+    twice = sorted({name for name in lowered if lowered.count(name) > 1})
+    if twice:
+        raise InputError(f"{label}: the header names {twice[0]!r} twice; rename or remove one of the columns")
+    return header
+
+
+def scan(path: Path, label: str) -> Contents:
+    """Read a file once, chunk by chunk, before anything is loaded from it.
+
+    A compressed file is unpacked (into nothing) to its end: so its checksum is verified and its
+    expansion known before a single row of it is believed.
+
+    Args:
+        path: The file.
+        label: How messages call it.
+
+    Raises:
+        InputError: A compressed file that is cut off, damaged, not gzip at all, or that expands beyond
+            `MAX_EXPANSION` times its size (and beyond `ALWAYS_ALLOWED_BYTES`).
+    """
+    if path.suffix == ".parquet":
+        return Contents(path.stat().st_size, has_nul=False)
+    limit = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * path.stat().st_size)
+    size, has_nul = 0, False
+    try:
+        for chunk in _unpacked(path) if path.suffix == ".gz" else _plain(path):
+            size += len(chunk)
+            has_nul = has_nul or b"\0" in chunk
+            if path.suffix == ".gz" and size > limit:
+                raise InputError(
+                    f"{label} expands to more than {MAX_EXPANSION} times its size ({path.stat().st_size:,} "
+                    f"bytes), which no table does; if you trust it, unpack it yourself and run again"
+                )
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(label, error) from None
+    return Contents(size, has_nul)
+
+
+def _plain(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            yield chunk
+
+
+def _unpacked(path: Path) -> Iterator[bytes]:
+    """The contents of all members of a gzip file, never more than one chunk in memory.
+
+    `gzip.open` would do too, but takes three times as long.
+    """
+    member = None
+    for block in _plain(path):
+        rest = block
+        while rest := rest if member else rest.lstrip(b"\0"):  # zeros may pad the end of a member
+            member = member or zlib.decompressobj(_GZIP)
+            if chunk := member.decompress(rest, _CHUNK_BYTES):
+                yield chunk
+            rest = member.unconsumed_tail
+            if member.eof:
+                rest, member = member.unused_data, None
+    while member is not None and (chunk := member.decompress(member.unconsumed_tail, _CHUNK_BYTES)):
+        yield chunk
+    if member is not None and not member.eof:
+        raise EOFError("the file ends before its last compressed block does")
+
+
+def _parquet_names(path: Path, label: str) -> list[str]:
+    import pyarrow.parquet as pq
+
+    try:
+        return list(pq.read_schema(path).names)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{label} is not a Parquet file ({_first_line(error)}); fetch it again") from None
+
+
+def _text_names(path: Path, label: str) -> list[str]:
+    start = _start(path, label)
+    if start.startswith(_UTF16_MARKS):
+        raise InputError(f"{label} is UTF-16; save it as UTF-8 and run again")
+    start = start.removeprefix(_UTF8_MARK)
+    if not start.strip():
+        raise InputError(f"{label} is empty, not even a header; fetch it again or remove the file")
+    first = start.replace(b"\r\n", b"\n").replace(b"\r", b"\n").split(b"\n", 1)[0]
+    if b"\0" in first:
+        raise InputError(
+            f"{label}: the header holds NUL bytes, as UTF-16 without its mark does; save the file as UTF-8"
+        )
+    if len(first) >= _HEADER_BYTES:
+        raise InputError(
+            f"{label}: the first line is longer than 1 MB, so it is no header; is this a CSV file?"
+        )
+    try:
+        return next(csv.reader(io.StringIO(first.decode("utf-8"))))
+    except UnicodeDecodeError:
+        raise InputError(f"{label}: the header is not UTF-8; save the file as UTF-8 and run again") from None
+
+
+def _start(path: Path, label: str) -> bytes:
+    try:
+        if path.suffix == ".gz":
+            with gzip.open(path, "rb") as packed:
+                return packed.read(_HEADER_BYTES) if path.stat().st_size else b""
+        with path.open("rb") as plain:
+            return plain.read(_HEADER_BYTES)
+    except (OSError, EOFError, zlib.error) as error:
+        raise _unreadable(label, error) from None
+
+
+def _unreadable(label: str, error: Exception) -> InputError:
+    return InputError(f"{label} cannot be read ({_first_line(error)}); fetch the file again")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
