@@ -56,6 +56,29 @@ def test_what_is_not_a_number(tmp_path, text):
         assert engine.fetch(rows.select(v=number(rows.x)))["v"].to_pylist() == [None]
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("20080229", dt.datetime(2008, 2, 29)),  # noqa: DTZ001
+        (" 19430101 ", dt.datetime(1943, 1, 1)),  # noqa: DTZ001
+        ("20090229", None),
+        ("20081301", None),
+        ("00010101", None),
+        ("99990101", None),
+        ("2008-02-29", None),
+        ("200802290", None),
+        ("2008022", None),
+        ("٢٠٠٨٠٢٢٩", None),
+        (None, None),
+    ],
+)
+def test_a_day_without_dashes(tmp_path, text, expected):
+    with running(tmp_path) as engine:
+        rows = engine.create("texts", pa.table({"x": pa.array([text], pa.string())}))
+        value = Formula.parse("day(x)", "here").compile({"x": rows.x})
+        assert engine.fetch(rows.select(v=value))["v"].to_pylist() == [expected]
+
+
 def test_templates(evaluate):
     assert evaluate(Template.parse("LAB//{a}//{n}", "here"), empty="UNK") == [
         "LAB//3//2.5", "LAB//x//UNK", "LAB//UNK//120000.0",

@@ -33,6 +33,7 @@ UNKNOWN_PART = "UNK"
 
 _MICROSECONDS = 1_000_000
 _LARGEST = 3.4028234e38  # of float32, the type of numeric_value in MEDS
+_YEARS = (1678, 2261)  # outside them a nanosecond time stamp overflows
 _PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -41,6 +42,14 @@ def number(text: Any) -> Any:
     text = text.cast("string").strip()
     value = ibis.ifelse(text.re_search(_PLAIN_NUMBER), text.try_cast("float64"), ibis.null("float64"))
     return ibis.ifelse(value.abs() <= _LARGEST, value, ibis.null("float64"))
+
+
+def day(text: Any) -> Any:
+    """`20080131` as 2008-01-31 00:00, null when it is no such day (`20080231`, `2008-01-31`, year 1 or 9999)."""
+    text = text.cast("string").strip()
+    dashed = text.substr(0, 4) + "-" + text.substr(4, 2) + "-" + text.substr(6, 2)
+    time = ibis.ifelse(text.re_search(r"^[0-9]{8}$"), dashed, ibis.null("string")).try_cast("timestamp")
+    return ibis.ifelse(time.year().between(*_YEARS), time, ibis.null("timestamp"))
 
 
 def end_of_day(time: Any) -> Any:
@@ -86,6 +95,7 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
         "a regex group of a text",
     ),
     "matches": (lambda text, regex: text.re_search(regex), "true where a regex is found"),
+    "day": (day, "text such as 20080131 as the start of that day, empty when it is no day"),
     "timestamp": (ibis.timestamp, "a fixed time, written '2000-01-01 00:00:00'"),
     "start_of_year": (lambda year: ibis.timestamp(year, 1, 1, 0, 0, 0), "1 January of a year, 00:00"),
     "end_of_day": (end_of_day, "23:59:59 of a day"),
