@@ -57,6 +57,10 @@ SPLITS_FILE = "metadata/subject_splits.parquet"
 QUALITY_FILE = "metadata/quality.json"
 PREDICATES_FILE = "metadata/predicates.yaml"
 
+# Where a source knows subjects by a text: which name became which subject_id.
+SUBJECT_NAME = "subject_name"
+SUBJECT_NAMES_FILE = "metadata/subject_names.parquet"
+
 # Layout of a labels folder.
 LABELS_FILE = "labels.parquet"
 ATTRITION_FILE = "attrition.json"

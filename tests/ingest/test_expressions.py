@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from caretrace.errors import ConfigError
-from caretrace.ingest.engine import running
+from caretrace.ingest.engines import running
 from caretrace.ingest.expressions import Formula, Template, number
 
 ROW = {
@@ -16,7 +16,7 @@ ROW = {
 
 @pytest.fixture
 def evaluate(tmp_path):
-    with running(tmp_path) as engine:
+    with running("duckdb", tmp_path) as engine:
         rows = engine.create("rows", pa.table(ROW))
 
         def run(value, **more):
@@ -51,7 +51,7 @@ def test_formulas(evaluate, text, expected):
 
 @pytest.mark.parametrize("text", ["NaN", "inf", "1e999", "1e39", "12,5", "0x10", "1_000", "--1", "", "٣"])
 def test_what_is_not_a_number(tmp_path, text):
-    with running(tmp_path) as engine:
+    with running("duckdb", tmp_path) as engine:
         rows = engine.create("texts", pa.table({"x": [text]}))
         assert engine.fetch(rows.select(v=number(rows.x)))["v"].to_pylist() == [None]
 
@@ -73,7 +73,7 @@ def test_what_is_not_a_number(tmp_path, text):
     ],
 )
 def test_a_day_without_dashes(tmp_path, text, expected):
-    with running(tmp_path) as engine:
+    with running("duckdb", tmp_path) as engine:
         rows = engine.create("texts", pa.table({"x": pa.array([text], pa.string())}))
         value = Formula.parse("day(x)", "here").compile({"x": rows.x})
         assert engine.fetch(rows.select(v=value))["v"].to_pylist() == [expected]

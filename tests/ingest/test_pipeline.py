@@ -325,11 +325,15 @@ def test_an_unreadable_outcome_is_never_a_survivor(raw, tmp_path):
 
 
 def test_the_report_is_the_one_on_disk(raw, tmp_path):
-    steps = []
-    quality = ingest(
-        "hospital", raw("hospital"), tmp_path / "out", progress=lambda step, rows: steps.append(step)
-    )
+    steps = {}
+
+    def progress(step, done, total):
+        steps.setdefault(step, []).append((done, total))
+
+    quality = ingest("hospital", raw("hospital"), tmp_path / "out", progress=progress)
     assert read_json(tmp_path / "out" / schema.QUALITY_FILE) == quality
-    assert {"patients", "labs", "writing"} <= set(steps)
+    assert {"reading patients", "mapping labs", "writing"} <= set(steps)
+    assert steps["writing"][-1] == (quality["events"], quality["events"])
+    assert all(0 <= done <= total for told in steps.values() for done, total in told)
     assert not list((tmp_path / "out").glob(".*"))
     assert issubclass(InputError, CaretraceError)

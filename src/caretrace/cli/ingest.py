@@ -60,7 +60,7 @@ def command(
     from caretrace.ingest import ingest
 
     console = Console(as_json, quiet)
-    with console.progress(f"ingest {source}") as advance:
+    with console.progress(f"ingest {source}") as bar:
         quality = ingest(
             source,
             raw,
@@ -68,7 +68,7 @@ def command(
             splits=splits.value,
             engine=engine,
             memory_limit=memory_limit,
-            progress=lambda step, rows: advance(1, f"{step} ({rows:,} rows)" if rows else step),
+            progress=bar.to,
         )
     _show(console, quality, out)
     console.result(quality)

@@ -56,15 +56,12 @@ def source_mapping(name: str) -> SourceMapping:
 
 def sources_that_fit(raw: Path) -> list[str]:
     """Sources whose required tables all lie below `raw`, for a helpful message."""
-    from caretrace.ingest.engine import SUFFIXES
+    from caretrace.ingest.reading import find_files
 
     fitting = []
     for source in sources():
         mapping = source_mapping(source.name)
         required = [table for table in mapping.tables.values() if not table.optional]
-        if required and all(
-            any((raw / f"{stem}{suffix}").is_file() for stem in table.files for suffix in SUFFIXES)
-            for table in required
-        ):
+        if required and all(any(find_files(raw, stem) for stem in table.files) for table in required):
             fitting.append(source.name)
     return fitting

@@ -8,19 +8,26 @@ from typing import Any
 import ibis
 
 from caretrace import schema
-from caretrace.ingest.engine import POSITION, Engine
+from caretrace.ingest.engines.base import POSITION, Engine, Share
 from caretrace.ingest.expressions import UNKNOWN_PART
-from caretrace.ingest.mapping import Event, SourceMapping, Table, ValueTable, View
+from caretrace.ingest.joins import joined
+from caretrace.ingest.mapping import Event, SourceMapping, Table, View
 from caretrace.ingest.quality import (
     DICTIONARY,
     DICTIONARY_MEANING,
+    ENDS_BEFORE_START,
+    ENDS_BEFORE_START_MEANING,
     NO_EVENT,
     NO_EVENT_MEANING,
     NO_TIME,
     NO_TIME_MEANING,
+    OVERLAPPING,
+    OVERLAPPING_MEANING,
     FlagCount,
     TableQuality,
 )
+from caretrace.ingest.quantities import FLAGS as QUANTITY_FLAGS
+from caretrace.ingest.tables import EARLIER_END, QUANTITY_FLAG
 
 # Tables that all events go to, with the keys that break ties of time: table, event, row.
 EVENTS, CODES = "all_events", "all_codes"
@@ -44,6 +51,7 @@ _CODE_COLUMNS = ibis.schema(
         schema.DESCRIPTION: "string",
         schema.UNIT: "string",
         schema.EVENT_TYPE: "string",
+        schema.PARENT_CODES: "string",
         "count": "int64",
         "_table": "int16",
         "_event": "int16",
@@ -53,8 +61,8 @@ _CODE_COLUMNS = ibis.schema(
 
 def prepare_tables(engine: Engine) -> None:
     """Make the empty tables that `write_events` appends to."""
-    engine.connection.create_table(EVENTS, schema=_EVENT_COLUMNS, overwrite=True)
-    engine.connection.create_table(CODES, schema=_CODE_COLUMNS, overwrite=True)
+    engine.create_empty(EVENTS, _EVENT_COLUMNS)
+    engine.create_empty(CODES, _CODE_COLUMNS)
 
 
 def write_events(
@@ -63,6 +71,7 @@ def write_events(
     rows: Mapping[str, Any],
     mapping: SourceMapping,
     quality: TableQuality,
+    share: Share,
 ) -> None:
     """Append the events of one table and count them, its flags and the rows that became no event.
 
@@ -72,8 +81,9 @@ def write_events(
         rows: Name → Ibis expression of every table, view and value table that is there.
         mapping: The source.
         quality: Filled in place.
+        share: Told how much is done.
     """
-    joined, names = _join(table, rows, mapping)
+    beside, names = joined(table, rows, mapping)
     order = [*mapping.tables, *mapping.views].index(table.name)
     emitted = []
     untimed = ibis.literal(False)
@@ -85,8 +95,9 @@ def write_events(
             untimed = untimed | (applies & time.isnull())
         emitted.append(emits)
         if quality.rows_loaded:
-            _append(engine, joined.filter(emits), table, event, names, (order, index))
-    _count(engine, joined, table, names, emitted, untimed, quality)
+            _append(engine, beside.filter(emits), table, event, names, (order, index))
+        share((index + 1) / (len(table.events) + 1))
+    _count(engine, beside, table, names, emitted, untimed, quality)
 
 
 def _append(
@@ -122,10 +133,11 @@ def _append(
             schema.DESCRIPTION: text(event.description),
             schema.UNIT: text(event.unit),
             schema.EVENT_TYPE: text(event.event_type),
+            schema.PARENT_CODES: _several([text(parent) for parent in event.parent_codes]),
         }
     )
     codes = described.group_by(schema.CODE, schema.UNIT, schema.EVENT_TYPE).aggregate(
-        **{schema.DESCRIPTION: described[schema.DESCRIPTION].min()},
+        **{name: described[name].min() for name in (schema.DESCRIPTION, schema.PARENT_CODES)},
         count=described.count(),
         _table=ibis.literal(order[0], "int16"),
         _event=ibis.literal(order[1], "int16"),
@@ -133,21 +145,25 @@ def _append(
     engine.insert(CODES, codes.select(*_CODE_COLUMNS.names))
 
 
-def _join(table: Table | View, rows: Mapping[str, Any], mapping: SourceMapping) -> tuple[Any, dict[str, Any]]:
-    """The rows of `table` beside those of the tables it joins, and the name of every column in formulas."""
-    others: Mapping[str, Table | View | ValueTable] = {**mapping.tables, **mapping.views, **mapping.values}
-    joined = rows[table.name]
-    for name, columns in table.joins.items():
-        other = others[name]
-        side = rows[name].select(**{f"{name}.{column}": rows[name][column] for column in other.names})
-        equal = [
-            joined[ours] == side[f"{name}.{theirs}"] for ours, theirs in zip(columns, other.key, strict=True)
-        ]
-        joined = joined.left_join(side, equal)
-    names = {column: joined[column] for column in table.names}
-    for name in table.joins:
-        names |= {f"{name}.{column}": joined[f"{name}.{column}"] for column in others[name].names}
-    return joined, names
+def _several(codes: list[Any]) -> Any:
+    """Codes as one text with a line each, empty ones left out; lists have no minimum on every engine."""
+    whole = ibis.literal("")
+    for code in codes:
+        whole = whole + ibis.coalesce(code + "\n", "")
+    return whole.nullif("")
+
+
+def _flags(table: Table | View, rows: Any, names: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+    """Every flag a row of the table may carry: name → (condition, meaning)."""
+    flags = {flag.name: (_true(flag.when.compile(names)), flag.meaning) for flag in table.flags}
+    if isinstance(table, Table) and table.period is not None:
+        start, end = rows[table.period.start], rows[table.period.end]
+        flags[ENDS_BEFORE_START] = (_true(end < start), ENDS_BEFORE_START_MEANING)
+        flags[OVERLAPPING] = (_true(start < rows[EARLIER_END]), OVERLAPPING_MEANING)
+    if isinstance(table, Table) and table.quantity is not None:
+        for name, meaning in QUANTITY_FLAGS.items():
+            flags[name] = (_true(rows[QUANTITY_FLAG] == name), meaning)
+    return flags
 
 
 def _count(
@@ -161,8 +177,8 @@ def _count(
 ) -> None:
     """One pass over the rows for all counts."""
     number = sum((emits.cast("int64") for emits in emitted), start=ibis.literal(0, "int64"))
-    flags = {flag.name: _true(flag.when.compile(names)) for flag in table.flags}
-    flags[NO_TIME] = untimed
+    described = _flags(table, rows, names)
+    flags = {name: condition for name, (condition, _) in described.items()} | {NO_TIME: untimed}
     explained = ibis.literal(False)
     for raised in flags.values():
         explained = explained | raised
@@ -181,7 +197,7 @@ def _count(
     ).to_pylist()[0]
     counts = {name: int(value or 0) for name, value in counts.items()}
     quality.events, quality.rows_without_event = counts["events"], counts["silent"]
-    meanings = {flag.name: flag.meaning for flag in table.flags} | {NO_TIME: NO_TIME_MEANING}
+    meanings = {name: meaning for name, (_, meaning) in described.items()} | {NO_TIME: NO_TIME_MEANING}
     for name in flags:
         if counts[f"rows_{name}"]:
             quality.flags[name] = FlagCount(meanings[name], counts[f"rows_{name}"], counts[f"silent_{name}"])

@@ -16,21 +16,24 @@ import pyarrow.parquet as pq
 
 import caretrace
 from caretrace import schema
-from caretrace.errors import InputError
+from caretrace.errors import ConfigError, InputError, unknown_name
 from caretrace.files import refuse_existing, whole_folder, write_json
 from caretrace.ingest import events, tables, writing
 from caretrace.ingest.catalogue import source_mapping, sources_that_fit
-from caretrace.ingest.engine import POSITION, SUFFIXES, Engine, find_file, running
+from caretrace.ingest.engines import Engine, Malformed, RawFile, running
+from caretrace.ingest.engines.base import FILE, POSITION
 from caretrace.ingest.mapping import SourceMapping, Table
 from caretrace.ingest.quality import TableQuality, report
+from caretrace.ingest.quantities import look_up_table
+from caretrace.ingest.reading import SUFFIXES, estimated_rows, find_files, read_header
 from caretrace.ingest.splits import DEFAULT_FRACTIONS, split_of, split_subjects
 
-# Called before each step with its name and the rows it has.
-Progress = Callable[[str, int], None]
-Files = dict[str, list[tuple[Path, str]]]
+# Called with a step, how much of it is done and how much there is: rows, estimated while a file is read.
+Progress = Callable[[str, float, float], None]
+Files = dict[str, list[RawFile]]
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - one argument per choice of the user
     source: str,
     raw: Path,
     out: Path,
@@ -39,38 +42,46 @@ def ingest(
     engine: str = "duckdb",
     memory_limit: str = "4GB",
     subjects_per_file: int = 1000,
+    options: Mapping[str, str] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Turn the raw tables of `source` into a MEDS dataset.
 
     Args:
         source: Name of the source; see `caretrace.ingest.sources`.
-        raw: Folder with the raw tables; only read.
+        raw: Folder with the raw tables (some sources take a file); only read.
         out: Dataset folder to make; must not exist.
         splits: `official` follows the source's own split where it has one, `hash` never does.
-        engine: Engine that runs the mapping.
+        engine: Engine that runs the mapping; see `caretrace.ingest.engines`.
         memory_limit: What the engine may use before it spills to disk, for example `4GB`.
-        subjects_per_file: Subjects in one data file.
-        progress: Told each step and its number of rows.
+        subjects_per_file: Most subjects in one data file.
+        options: What the source lets the user choose; see `options:` of its `events.yaml`.
+        progress: Told each step, how much of it is done and how much there is, in rows.
 
     Returns:
         The quality report, as in `metadata/quality.json`.
 
     Raises:
         OutputExistsError: `out` is taken; nothing was read.
-        ConfigError: Unknown source, engine or memory limit.
+        ConfigError: Unknown source, engine, option or memory limit.
         InputError: A table or column is missing, or a file cannot be trusted.
     """
     refuse_existing(out)
     mapping = source_mapping(source)
-    if not raw.is_dir():
-        raise InputError(f"{raw} is not a folder; give the folder with the raw tables of {source}")
+    chosen = dict(options or {})
+    for name in chosen:
+        if name not in mapping.options:
+            raise ConfigError(unknown_name(f"option of {source}", name, mapping.options))
+    if not (raw.is_dir() or (mapping.takes_a_file and raw.is_file())):
+        kind = "file or folder" if mapping.takes_a_file else "folder"
+        raise InputError(f"{raw} is not a {kind}; give the {kind} with the raw tables of {source}")
     with whole_folder(out) as folder:
         work = folder / ".work"
         work.mkdir()
-        with running(work, engine=engine, memory_limit=memory_limit) as started:
-            run = _Run(mapping, started, folder, progress or (lambda _step, _rows: None))
-            quality = run.all(raw, *_prepared(mapping, raw, work), splits, subjects_per_file)
+        with running(engine, work, memory_limit=memory_limit) as started:
+            run = _Run(mapping, started, folder, progress or (lambda _step, _done, _total: None))
+            prepared, consumed = _prepared(mapping, raw, work, chosen)
+            quality = run.all(raw, prepared, consumed, splits, subjects_per_file)
         shutil.rmtree(work)
     return quality
 
@@ -90,37 +101,67 @@ class _Run:
     def all(
         self, raw: Path, prepared: Path, consumed: list[str], splits: str, subjects_per_file: int
     ) -> dict[str, Any]:
-        files = _find(self.mapping, prepared)
+        files = _find(self.mapping, prepared, raw)
         for name, found in files.items():
             tables.check_headers(self.mapping.tables[name], found)
         (self.folder / schema.METADATA_DIR).mkdir()
         self._values()
-        base = self.mapping.subject_base
-        for name in sorted(self.mapping.tables, key=lambda name: name != base):
-            self._load(self.mapping.tables[name], files.get(name, []))
         events.prepare_tables(self.engine)
-        for name in self.mapping.tables:
-            self._events(name)
-        for name in self.mapping.views:
+        # What others look into is loaded first and kept; every other table is gone before the next comes.
+        kept = self._looked_into()
+        for name in kept:
+            self._load(self.mapping.tables[name], files.get(name, []))
+        for name, table in self.mapping.tables.items():
+            if name not in kept:
+                self._load(table, files.get(name, []))
+                self._events(name)
+                tables.forget(self.engine, table)
+        for name in (*kept, *self.mapping.views):
             self._events(name)
         assigned = self._splits(splits)
         around = self._around(raw, files, consumed)
-        self.progress("writing", sum(table.events for table in self.tables.values()))
         return self._write(assigned, around, splits, subjects_per_file)
+
+    def _looked_into(self) -> list[str]:
+        """The subject table, and then those with a key or a view."""
+        base = self.mapping.subject_base
+        viewed = {view.source for view in self.mapping.views.values()}
+        others = [
+            name
+            for name, table in self.mapping.tables.items()
+            if name != base and (table.key or name in viewed)
+        ]
+        return [base, *others]
 
     def _values(self) -> None:
         for name, table in self.mapping.values.items():
             columns = {column: [row[i] for row in table.rows] for i, column in enumerate(table.columns)}
             self.rows[name] = self.engine.create(name, pa.table(columns))
+        self.engine.create(tables.QUANTITIES, look_up_table())
 
-    def _load(self, table: Table, files: list[tuple[Path, str]]) -> None:
+    def _load(self, table: Table, files: list[RawFile]) -> None:
         if not files:
             self.rows[table.name] = self._absent(table)
+            self._make_views(table.name)
             return
-        self.progress(table.name, 0)
-        malformed = tables.load_table(self.engine, table, files, self.mapping)
-        quality = tables.set_aside(self.engine, table, malformed, self.folder / schema.QUARANTINE_DIR)
-        quality.files = [label for _, label in files]
+        expected = sum(estimated_rows(file.path) for file in files)
+        step = f"reading {table.name}"
+        self.progress(step, 0, expected)
+        malformed = tables.load_table(
+            self.engine, table, files, lambda done: self.progress(step, done * expected, expected)
+        )
+        self._judge(table, files, malformed)
+        self._make_views(table.name)
+        if table.name == self.mapping.subject_base:
+            subjects = self.rows[self.mapping.subjects]
+            number = subjects[self._subject_column()]
+            self.engine.create(tables.SUBJECTS, subjects.select(**{schema.SUBJECT_ID: number}).distinct())
+
+    def _judge(self, table: Table, files: list[RawFile], malformed: list[Malformed]) -> None:
+        tables.judge(self.engine, table, self.rows, self.mapping, files)
+        quality = tables.set_aside(
+            self.engine, table, self.mapping, files, malformed, self.folder / schema.QUARANTINE_DIR
+        )
         if not quality.rows_loaded and not table.optional:
             raise InputError(
                 f"{', '.join(quality.files)}: no usable row ({quality.rows_read} read, "
@@ -128,28 +169,15 @@ class _Run:
                 "this table; fetch it again"
             )
         self.tables[table.name] = quality
-        self.rows[table.name] = tables.loaded(self.engine, table)
-        self._make_views(table.name)
-        if table.name == self.mapping.subject_base:
-            subjects = self.rows[self.mapping.subjects]
-            column = self._subject_column()
-            self.engine.create("subjects", subjects.select(subject_id=subjects[column]).distinct())
+        self.rows[table.name] = tables.loaded(self.engine, table, self.rows, self.mapping)
 
     def _absent(self, table: Table) -> Any:
         """An optional table that is not there still has its columns, so that joins to it find nothing."""
-        kinds = {
-            "subject": "int64",
-            "int": "int64",
-            "number": "float64",
-            "time": "timestamp",
-            "clock": "int64",
-        }
-        columns = {column.name: kinds.get(column.kind, "string") for column in table.columns}
-        shape = ibis.schema({"_file": "string", "_row": "int64", POSITION: "int64", **columns})
-        self.engine.connection.create_table(f"all_{table.name}", schema=shape, overwrite=True)
-        self.rows[table.name] = self.engine.table(f"all_{table.name}")
-        self._make_views(table.name)
-        return self.rows[table.name]
+        kinds = {"number": "float64", "time": "timestamp", "text": "string"}
+        columns = {column.name: kinds.get(column.kind, "int64") for column in table.columns}
+        return self.engine.create_empty(
+            f"all_{table.name}", ibis.schema({FILE: "string", POSITION: "int64", **columns})
+        )
 
     def _make_views(self, name: str) -> None:
         for view in self.mapping.views.values():
@@ -173,8 +201,16 @@ class _Run:
         quality = self.views.get(name) or self.tables.get(name)
         if quality is None:
             return
-        self.progress(name, quality.rows_loaded)
-        events.write_events(self.engine, table, self.rows, self.mapping, quality)
+        rows, step = quality.rows_loaded, f"mapping {name}"
+        self.progress(step, 0, rows)
+        events.write_events(
+            self.engine,
+            table,
+            self.rows,
+            self.mapping,
+            quality,
+            lambda done: self.progress(step, done * rows, rows),
+        )
 
     def _subject_column(self) -> str:
         name = self.mapping.subjects
@@ -197,9 +233,18 @@ class _Run:
     def _write(
         self, assigned: Mapping[int, str], around: dict[str, Any], splits: str, subjects_per_file: int
     ) -> dict[str, Any]:
-        writing.write_data(self.engine, assigned, self.folder, subjects_per_file)
+        total = sum(table.events for table in (*self.tables.values(), *self.views.values()))
+        self.progress("writing", 0, total)
+        writing.write_data(
+            self.engine,
+            assigned,
+            self.folder,
+            subjects_per_file,
+            lambda done: self.progress("writing", done * total, total),
+        )
         codes, mixed_units = writing.write_codes(self.engine, self.folder)
         writing.write_splits(assigned, self.folder)
+        self._write_names()
         writing.write_metadata(self.mapping, self.folder)
         shutil.copyfile(self.mapping.folder / "predicates.yaml", self.folder / schema.PREDICATES_FILE)
         official = splits == "official" and bool(self.mapping.official_splits)
@@ -222,9 +267,24 @@ class _Run:
         write_json(self.folder / schema.QUALITY_FILE, quality)
         return quality
 
+    def _write_names(self) -> None:
+        """Which subject is whom, where the source knows subjects by a text."""
+        base = self.mapping.tables[self.mapping.subject_base]
+        if base.subject_column is None or base.subject_column.kind != "subject_name":
+            return
+        rows = self.rows[base.name]
+        columns = {
+            schema.SUBJECT_NAME: rows[tables.SUBJECT_NAME],
+            schema.SUBJECT_ID: rows[base.subject_column.name],
+        }
+        names = self.engine.fetch(rows.select(**columns).distinct().order_by(schema.SUBJECT_NAME))
+        if len(names) != len(names[schema.SUBJECT_ID].unique()):
+            raise InputError(f"{self.mapping.source}: two subject names have one number; report it")
+        pq.write_table(names, self.folder / schema.SUBJECT_NAMES_FILE, compression="zstd")
+
     def _around(self, raw: Path, files: Files, consumed: list[str]) -> dict[str, Any]:
         """What lies in the raw folder beside the mapped tables, and which tables are not there."""
-        mapped = {label for found in files.values() for _, label in found}
+        mapped = {file.label for found in files.values() for file in found}
         not_mapped, unknown, ignored = [], [], []
         for label in _listing(raw, self.mapping):
             stem = next((label.removesuffix(end) for end in SUFFIXES if label.endswith(end)), label)
@@ -248,14 +308,22 @@ class _Run:
         }
 
     def _count(self, path: Path, label: str) -> int:
-        self.progress(label, 0)
-        malformed = self.engine.load_text("counted", [(path, label)])
+        file, expected = RawFile(path, label, tuple(read_header(path, label))), estimated_rows(path)
+        malformed = self.engine.load(
+            "counted",
+            [file],
+            file.header[:1],
+            lambda text: text.select(FILE),
+            lambda done: self.progress(f"counting {label}", done * expected, expected),
+        )
         rows = self.engine.count(self.engine.table("counted")) + len(malformed)
         self.engine.drop("counted")
         return rows
 
 
-def _prepared(mapping: SourceMapping, raw: Path, work: Path) -> tuple[Path, list[str]]:
+def _prepared(
+    mapping: SourceMapping, raw: Path, work: Path, options: Mapping[str, str]
+) -> tuple[Path, list[str]]:
     """The folder with the tables (`raw`, or what `prepare.py` makes of it) and the raw files read for it."""
     if not (mapping.folder / "prepare.py").exists():
         return raw, []
@@ -267,23 +335,26 @@ def _prepared(mapping: SourceMapping, raw: Path, work: Path) -> tuple[Path, list
         raise InputError(f"{mapping.folder / 'prepare.py'} cannot be loaded; install caretrace again")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    prepared: tuple[Path, list[str]] = module.prepare(raw, work / "prepared")
+    prepared: tuple[Path, list[str]] = module.prepare(raw, work / "prepared", options)
     return prepared
 
 
-def _find(mapping: SourceMapping, raw: Path) -> Files:
-    """The files of every table that is there.
+def _find(mapping: SourceMapping, prepared: Path, raw: Path) -> Files:
+    """The files of every table that is there, first among those that were prepared.
 
     Raises:
         InputError: A required table is missing, or nothing here belongs to this source.
     """
     files: Files = {}
     for table in mapping.tables.values():
-        found = [
-            (path, path.relative_to(raw).as_posix()) for stem in table.files if (path := find_file(raw, stem))
-        ]
-        if found:
-            files[table.name] = found
+        for folder in dict.fromkeys((prepared, raw)):
+            found = [path for stem in table.files for path in find_files(folder, stem)]
+            if found and table.name not in files:
+                labels = [path.relative_to(folder).as_posix() for path in found]
+                files[table.name] = [
+                    RawFile(path, label, tuple(read_header(path, label)))
+                    for path, label in zip(found, labels, strict=True)
+                ]
     missing = [table for table in mapping.tables.values() if table.name not in files and not table.optional]
     if not files or len(missing) == sum(not table.optional for table in mapping.tables.values()):
         fits = [name for name in sources_that_fit(raw) if name != mapping.source]

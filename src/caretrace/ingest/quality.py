@@ -15,6 +15,10 @@ DICTIONARY = "dictionary"
 DICTIONARY_MEANING = "looked up by other tables; has no events of its own"
 NO_TIME = "no_time"
 NO_TIME_MEANING = "an event of the mapping applied but had no time, so it was not written"
+ENDS_BEFORE_START = "ends_before_start"
+ENDS_BEFORE_START_MEANING = "ends before it starts; kept as written"
+OVERLAPPING = "overlapping"
+OVERLAPPING_MEANING = "starts before an earlier one of the same subject has ended; both kept as written"
 
 
 @dataclasses.dataclass

@@ -63,6 +63,36 @@ def find_file(raw: Path, stem: str) -> Path | None:
     return found[0]
 
 
+def find_files(raw: Path, stem: str) -> list[Path]:
+    """The files of a stem, or in order of their names those of a pattern such as `data/**/*`.
+
+    Raises:
+        InputError: As `find_file`.
+    """
+    if not any(mark in stem for mark in "*?["):
+        found = find_file(raw, stem)
+        return [] if found is None else [found]
+    matching = {path for suffix in SUFFIXES for path in raw.glob(f"{stem}{suffix}") if path.is_file()}
+    for path in matching:
+        refuse_escape(path, raw)
+    return sorted(matching)
+
+
+def estimated_rows(path: Path) -> float:
+    """About how many rows a file has, from its first megabyte; exact for Parquet. For progress only."""
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return float(pq.read_metadata(path).num_rows)
+    with path.open("rb") as file:
+        start = (
+            gzip.GzipFile(fileobj=file).read(_HEADER_BYTES)
+            if path.suffix == ".gz"
+            else file.read(_HEADER_BYTES)
+        )
+        return start.count(b"\n") * path.stat().st_size / max(1, file.tell())
+
+
 def refuse_escape(path: Path, raw: Path) -> None:
     """Refuse a file that, links followed, lies outside the raw folder: itself or a folder above it.
 

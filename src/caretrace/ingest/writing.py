@@ -17,11 +17,14 @@ import caretrace
 from caretrace import schema
 from caretrace.errors import ConfigError, unknown_name
 from caretrace.files import write_json
-from caretrace.ingest.engine import Engine
+from caretrace.ingest.engines.base import Engine, Share
 from caretrace.ingest.events import CODES, EVENTS, ORDER
 from caretrace.ingest.mapping import SourceMapping
 
 MEDS_VERSION = "0.4.1"
+
+# A file is held in memory while it is written: about 100 bytes a row.
+_ROWS_PER_FILE = 4_000_000
 
 _DATA = pa.schema(
     [
@@ -34,28 +37,23 @@ _DATA = pa.schema(
 )
 
 
-def write_data(engine: Engine, split_of: Mapping[int, str], folder: Path, subjects_per_file: int) -> None:
+def write_data(
+    engine: Engine, split_of: Mapping[int, str], folder: Path, subjects_per_file: int, share: Share
+) -> None:
     """Write `data/<split>/<n>.parquet`: a subject in one file, in one run, static first, then by time.
 
     Args:
         engine: Holds the events.
         split_of: Subject → split, for every subject.
         folder: The dataset.
-        subjects_per_file: Subjects of one file, in ascending order of their id.
+        subjects_per_file: Most subjects of one file, in ascending order of their id.
+        share: Told how much is done.
     """
-    shards: list[tuple[str, int]] = []
-    rows: list[tuple[int, int]] = []
-    for split in schema.SPLITS:
-        members = sorted(subject for subject, name in split_of.items() if name == split)
-        for start in range(0, len(members), subjects_per_file):
-            rows += [(subject, len(shards)) for subject in members[start : start + subjects_per_file]]
-            shards.append((split, start // subjects_per_file))
-    table = {
-        "_member": pa.array([r[0] for r in rows], pa.int64()),
-        "_shard": pa.array([r[1] for r in rows], pa.int32()),
-    }
-    members_table = engine.create("shards", pa.table(table))
     events = engine.table(EVENTS)
+    counted = engine.fetch(events.group_by(schema.SUBJECT_ID).aggregate(rows=events.count()))
+    counts = dict(zip(counted[schema.SUBJECT_ID].to_pylist(), counted["rows"].to_pylist(), strict=True))
+    shards, members = _shards(split_of, counts, subjects_per_file)
+    members_table = engine.create("shards", members)
     joined = events.inner_join(members_table, events[schema.SUBJECT_ID] == members_table["_member"])
     ordered = joined.order_by(
         ["_shard", schema.SUBJECT_ID, joined[schema.TIME].asc(nulls_first=True), *ORDER]
@@ -65,9 +63,32 @@ def write_data(engine: Engine, split_of: Mapping[int, str], folder: Path, subjec
         split, number = shards[shard]
         _write(content, folder / schema.DATA_DIR / split / f"{number}.parquet")
         written.add(shard)
+        share(len(written) / len(shards))
     for shard, (split, number) in enumerate(shards):
         if shard not in written:  # subjects without a single measurement still have their file
             _write(_DATA.empty_table(), folder / schema.DATA_DIR / split / f"{number}.parquet")
+
+
+def _shards(
+    split_of: Mapping[int, str], counts: Mapping[int, int], subjects_per_file: int
+) -> tuple[list[tuple[str, int]], pa.Table]:
+    """(split, number) of every file, and which file a subject goes to."""
+    shards: list[tuple[str, int]] = []
+    chosen: list[tuple[int, int]] = []
+    for split in schema.SPLITS:
+        number = subjects = rows = 0
+        for subject in sorted(subject for subject, name in split_of.items() if name == split):
+            full = subjects == subjects_per_file or rows + counts.get(subject, 0) > _ROWS_PER_FILE
+            if not subjects or full:
+                number, subjects, rows = number + bool(subjects), 0, 0
+                shards.append((split, number))
+            subjects, rows = subjects + 1, rows + counts.get(subject, 0)
+            chosen.append((subject, len(shards) - 1))
+    table = {
+        "_member": pa.array([subject for subject, _ in chosen], pa.int64()),
+        "_shard": pa.array([shard for _, shard in chosen], pa.int32()),
+    }
+    return shards, pa.table(table)
 
 
 def write_codes(engine: Engine, folder: Path) -> tuple[int, dict[str, list[str]]]:
@@ -85,6 +106,7 @@ def write_codes(engine: Engine, folder: Path) -> tuple[int, dict[str, list[str]]
         code = codes.setdefault(row[schema.CODE], _Code(row[schema.EVENT_TYPE]))
         code.count += row["count"]
         code.description = code.description or row[schema.DESCRIPTION]
+        code.parents.update(dict.fromkeys((row[schema.PARENT_CODES] or "").splitlines()))
         if row[schema.UNIT] is not None:
             code.units[row[schema.UNIT]] = code.units.get(row[schema.UNIT], 0) + row["count"]
     valid = [str(kind) for kind in schema.EventType]
@@ -97,7 +119,7 @@ def write_codes(engine: Engine, folder: Path) -> tuple[int, dict[str, list[str]]
     columns = {
         schema.CODE: pa.array(list(codes), pa.string()),
         schema.DESCRIPTION: pa.array([code.description for code in found], pa.string()),
-        schema.PARENT_CODES: pa.nulls(len(found), pa.list_(pa.string())),
+        schema.PARENT_CODES: pa.array([list(code.parents) or None for code in found], pa.list_(pa.string())),
         schema.UNIT: pa.array([code.unit for code in found], pa.string()),
         schema.EVENT_TYPE: pa.array([code.event_type for code in found], pa.string()),
         "count": pa.array([code.count for code in found], pa.int64()),
@@ -143,6 +165,7 @@ class _Code:
     count: int = 0
     description: str | None = None
     units: dict[str, int] = dataclasses.field(default_factory=dict)
+    parents: dict[str, None] = dataclasses.field(default_factory=dict)
 
     @property
     def unit(self) -> str | None:

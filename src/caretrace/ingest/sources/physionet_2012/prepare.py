@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from caretrace.errors import InputError
@@ -15,12 +16,13 @@ from caretrace.errors import InputError
 _HEADER = "Time,Parameter,Value"
 
 
-def prepare(raw: Path, work: Path) -> tuple[Path, list[str]]:
+def prepare(raw: Path, work: Path, options: Mapping[str, str]) -> tuple[Path, list[str]]:
     """Write the tables of the publisher's layout to `work`; other layouts are left as they are.
 
     Args:
         raw: Folder as downloaded.
         work: Folder to write to; made when needed.
+        options: None are understood.
 
     Returns:
         The folder that holds the tables, and patterns of the raw files that were read for it.
