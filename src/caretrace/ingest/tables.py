@@ -90,7 +90,14 @@ def load_table(engine: Engine, table: Table, files: Sequence[RawFile], share: Sh
     # The bytes are checked beside the engine's reading: unpacking twice costs no time on a second core.
     with ThreadPoolExecutor(max_workers=1) as beside:
         scans = [beside.submit(scan, file.path, file.label) for file in files]
-        malformed = load(with_nul=False)
+        for found in scans:
+            found.add_done_callback(lambda done: engine.interrupt() if done.exception() else None)
+        try:
+            malformed = load(with_nul=False)
+        except InputError:
+            for found in scans:  # what the bytes say is told before what became of the rows
+                found.result()
+            raise
     if any(found.result().has_nul for found in scans):
         malformed = load(with_nul=True)
     if table.subject_column is not None:

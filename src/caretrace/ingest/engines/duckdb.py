@@ -142,6 +142,9 @@ class DuckDB(Engine):
         )
         return malformed
 
+    def interrupt(self) -> None:
+        self.connection.con.interrupt()
+
     def raw_rows(self, name: str, files: Sequence[RawFile], positions: Any) -> Any:
         self.create("wanted", positions)
         found = []
