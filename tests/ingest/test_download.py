@@ -210,7 +210,7 @@ def test_a_file_that_moved(shop, tmp_path):
 
 
 def test_no_connection(shop, tmp_path):
-    with pytest.raises(InputError, match="no connection .*--fetch-url"):
+    with pytest.raises(InputError, match=r"no connection .*--fetch-url"):
         fetch_demo("mine", tmp_path, base_url="http://127.0.0.1:9/")
 
 
