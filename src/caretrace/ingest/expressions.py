@@ -57,6 +57,13 @@ def end_of_day(time: Any) -> Any:
     return time.truncate("D") + ibis.interval(seconds=86_399)
 
 
+def part(text: Any, separator: str, number_from_1: int) -> Any:
+    """One part of a text between separators (one letter), null when there is none or it is blank."""
+    mark = re.escape(separator)
+    before = "".join(f"[^{mark}]*{mark}" for _ in range(number_from_1 - 1))
+    return text.re_extract(f"^{before}([^{mark}]*)", 1).strip().nullif("")
+
+
 def _span(seconds: float) -> Callable[[Any], Any]:
     def interval(amount: Any) -> Any:
         value = amount if isinstance(amount, ir.Value) else ibis.literal(amount)
@@ -93,6 +100,14 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
     "extract": (
         lambda text, regex, group=1: text.re_extract(regex, group).nullif(""),
         "a regex group of a text",
+    ),
+    "part": (
+        part,
+        "part(text, ',', 2): the second part of a text between commas, without blanks at its ends",
+    ),
+    "replace": (
+        lambda text, old, new: text.replace(old, new),
+        "text with every `old` in it as `new`",
     ),
     "matches": (lambda text, regex: text.re_search(regex), "true where a regex is found"),
     "day": (day, "text such as 20080131 as the start of that day, empty when it is no day"),
