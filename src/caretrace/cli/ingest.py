@@ -39,6 +39,13 @@ def command(
     memory_limit: Annotated[
         str, typer.Option(help="Memory for the engine; beyond it spills to disk.")
     ] = "4GB",
+    time_zone: Annotated[
+        str | None,
+        typer.Option(
+            help="Where the clocks of raw times without a zone stood, such as Europe/Berlin; they become UTC. "
+            "Without it they are taken as written."
+        ),
+    ] = None,
     max_quarantined: Annotated[
         float,
         typer.Option(
@@ -68,6 +75,7 @@ def command(
             splits=splits.value,
             engine=engine,
             memory_limit=memory_limit,
+            time_zone=time_zone,
             progress=bar.to,
         )
     _show(console, quality, out)

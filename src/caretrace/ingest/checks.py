@@ -57,6 +57,11 @@ def plain_time(text: Any) -> Any:
     return ibis.ifelse(text.re_search(_PLAIN_TIME), text, ibis.null("string")).try_cast("timestamp")
 
 
+def is_zoned(text: Any) -> Any:
+    """True where a text is a time with a time zone; the longer look is only taken at what is no plain time."""
+    return ibis.ifelse(text.re_search(_PLAIN_TIME), ibis.literal(False), text.re_search(_ZONED_TIME))
+
+
 def zoned_time(text: Any) -> Any:
     """A text with a time zone (`Z`, `UTC`, `+02:00`, `-0530`) as a timestamp in UTC, null where it is none."""
     here = ibis.ifelse(text.re_search(_ZONED_TIME), text, ibis.null("string"))

@@ -8,6 +8,8 @@ from typing import Any
 import ibis
 
 from caretrace import schema
+from caretrace.ingest.cells import CLOCK_CHANGE
+from caretrace.ingest.checks import CLOCK_CHANGES
 from caretrace.ingest.engines.base import POSITION, Engine, Share
 from caretrace.ingest.expressions import UNKNOWN_PART
 from caretrace.ingest.joins import joined
@@ -163,6 +165,9 @@ def _flags(table: Table | View, rows: Any, names: Mapping[str, Any]) -> dict[str
     if isinstance(table, Table) and table.quantity is not None:
         for name, meaning in QUANTITY_FLAGS.items():
             flags[name] = (_true(rows[QUANTITY_FLAG] == name), meaning)
+    if CLOCK_CHANGE in rows.columns:
+        for name, meaning in CLOCK_CHANGES.items():
+            flags[name] = (_true(rows[CLOCK_CHANGE] == name), meaning)
     return flags
 
 

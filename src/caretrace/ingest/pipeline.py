@@ -20,6 +20,8 @@ from caretrace.errors import ConfigError, InputError, unknown_name
 from caretrace.files import refuse_existing, whole_folder, write_json
 from caretrace.ingest import events, tables, writing
 from caretrace.ingest.catalogue import source_mapping, sources_that_fit
+from caretrace.ingest.cells import SUBJECT_NAME
+from caretrace.ingest.checks import check_zone
 from caretrace.ingest.engines import Engine, Malformed, RawFile, running
 from caretrace.ingest.engines.base import FILE, POSITION
 from caretrace.ingest.mapping import SourceMapping, Table
@@ -43,6 +45,7 @@ def ingest(  # noqa: PLR0913 - one argument per choice of the user
     memory_limit: str = "4GB",
     subjects_per_file: int = 1000,
     options: Mapping[str, str] | None = None,
+    time_zone: str | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Turn the raw tables of `source` into a MEDS dataset.
@@ -56,6 +59,8 @@ def ingest(  # noqa: PLR0913 - one argument per choice of the user
         memory_limit: What the engine may use before it spills to disk, for example `4GB`.
         subjects_per_file: Most subjects in one data file.
         options: What the source lets the user choose; see `options:` of its `events.yaml`.
+        time_zone: Zone of the clocks that raw times without one were read from, for example
+            `Europe/Berlin`; they become UTC. None takes them as written.
         progress: Told each step, how much of it is done and how much there is, in rows.
 
     Returns:
@@ -63,7 +68,7 @@ def ingest(  # noqa: PLR0913 - one argument per choice of the user
 
     Raises:
         OutputExistsError: `out` is taken; nothing was read.
-        ConfigError: Unknown source, engine, option or memory limit.
+        ConfigError: Unknown source, engine, option, time zone or memory limit.
         InputError: A table or column is missing, or a file cannot be trusted.
     """
     refuse_existing(out)
@@ -72,6 +77,8 @@ def ingest(  # noqa: PLR0913 - one argument per choice of the user
     for name in chosen:
         if name not in mapping.options:
             raise ConfigError(unknown_name(f"option of {source}", name, mapping.options))
+    if time_zone is not None:
+        check_zone(time_zone)
     if not (raw.is_dir() or (mapping.takes_a_file and raw.is_file())):
         kind = "file or folder" if mapping.takes_a_file else "folder"
         raise InputError(f"{raw} is not a {kind}; give the {kind} with the raw tables of {source}")
@@ -79,7 +86,7 @@ def ingest(  # noqa: PLR0913 - one argument per choice of the user
         work = folder / ".work"
         work.mkdir()
         with running(engine, work, memory_limit=memory_limit) as started:
-            run = _Run(mapping, started, folder, progress or (lambda _step, _done, _total: None))
+            run = _Run(mapping, started, folder, time_zone, progress or (lambda _step, _done, _total: None))
             prepared, consumed = _prepared(mapping, raw, work, chosen)
             quality = run.all(raw, prepared, consumed, splits, subjects_per_file)
         shutil.rmtree(work)
@@ -89,9 +96,12 @@ def ingest(  # noqa: PLR0913 - one argument per choice of the user
 class _Run:
     """One ingest on its way: what has been loaded so far, and what to say about it."""
 
-    def __init__(self, mapping: SourceMapping, engine: Engine, folder: Path, progress: Progress) -> None:
+    def __init__(
+        self, mapping: SourceMapping, engine: Engine, folder: Path, zone: str | None, progress: Progress
+    ) -> None:
         self.mapping = mapping
         self.engine = engine
+        self.zone = zone
         self.folder = folder
         self.progress = progress
         self.rows: dict[str, Any] = {}
@@ -148,7 +158,7 @@ class _Run:
         step = f"reading {table.name}"
         self.progress(step, 0, expected)
         malformed = tables.load_table(
-            self.engine, table, files, lambda done: self.progress(step, done * expected, expected)
+            self.engine, table, files, self.zone, lambda done: self.progress(step, done * expected, expected)
         )
         self._judge(table, files, malformed)
         self._make_views(table.name)
@@ -254,6 +264,7 @@ class _Run:
             "subjects": len(assigned),
             "codes": codes,
             "splits": {name: list(assigned.values()).count(name) for name in schema.SPLITS},
+            "time_zone": self.zone or "as written",
             "splits_by": "the source's own split" if official else "salted hash of subject_id",
         }
         quality = report(header, self.tables, self.views, {**around, "codes_with_mixed_units": mixed_units})
@@ -274,7 +285,7 @@ class _Run:
             return
         rows = self.rows[base.name]
         columns = {
-            schema.SUBJECT_NAME: rows[tables.SUBJECT_NAME],
+            schema.SUBJECT_NAME: rows[SUBJECT_NAME],
             schema.SUBJECT_ID: rows[base.subject_column.name],
         }
         names = self.engine.fetch(rows.select(**columns).distinct().order_by(schema.SUBJECT_NAME))

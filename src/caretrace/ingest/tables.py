@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from caretrace import schema
 from caretrace.errors import InputError, unknown_name
+from caretrace.ingest.cells import COLUMN, REASON, SUBJECT_NAME, VALUE, checked, place, refuse_untrusted
 from caretrace.ingest.engines.base import FILE, POSITION, ROW, Engine, Malformed, RawFile, Share
-from caretrace.ingest.expressions import number
 from caretrace.ingest.joins import joined
 from caretrace.ingest.mapping import (
     JOINED_SUBJECT,
@@ -32,26 +32,11 @@ from caretrace.ingest.quality import TableQuality
 from caretrace.ingest.quantities import Converted, convert
 from caretrace.ingest.reading import scan
 
-# Columns that say why a row is set aside.
-COLUMN, VALUE, REASON = "_column", "_value", "_reason"
 # Further columns of loaded rows: the latest end of an earlier period, what is odd about a quantity.
 EARLIER_END, QUANTITY_FLAG = "_earlier_end", "_quantity_flag"
 _PARTS = (COLUMN, VALUE, REASON)
-# Tables of the engine that every source has, and the text of a subject known by name.
+# Tables of the engine that every source has.
 SUBJECTS, QUANTITIES = "subjects", "quantities"
-SUBJECT_NAME = "_subject_name"
-
-# Shifted dates (MIMIC) reach 2212; outside these years a nanosecond time stamp overflows.
-_FIRST_YEAR, _LAST_YEAR = 1678, 2261
-
-_UNREADABLE = {
-    "subject": "not a whole number",
-    "subject_name": "not a text",
-    "int": "not a whole number",
-    "number": "not a finite number (float32, decimal point)",
-    "time": "not a time such as 2019-05-31 14:00:00 between 1678 and 2261",
-    "clock": "not a duration such as 07:35",
-}
 
 
 def check_headers(table: Table, files: Sequence[RawFile]) -> None:
@@ -73,19 +58,31 @@ def check_headers(table: Table, files: Sequence[RawFile]) -> None:
             )
 
 
-def load_table(engine: Engine, table: Table, files: Sequence[RawFile], share: Share) -> list[Malformed]:
+def load_table(
+    engine: Engine, table: Table, files: Sequence[RawFile], zone: str | None, share: Share
+) -> list[Malformed]:
     """Read the files of `table` and store it as `all_NAME`: typed, with what is wrong with a row by itself.
+
+    Args:
+        engine: Where to store it.
+        table: The table.
+        files: Its files, in order.
+        zone: Time zone of times that name none; None takes them as written.
+        share: Told how much is done.
 
     Returns:
         Lines that are no rows.
 
     Raises:
-        InputError: A file that cannot be read, or a subject id beyond int64.
+        InputError: A file that cannot be read, or whose cells show that none can be trusted.
     """
     name, columns = f"all_{table.name}", [column.header for column in table.columns]
 
     def load(with_nul: bool) -> list[Malformed]:
-        return engine.load(name, files, columns, lambda text: _checked(engine, table, text, with_nul), share)
+        def typed(text: Any) -> Any:
+            return checked(engine, table, text, with_nul=with_nul, zone=zone)
+
+        return engine.load(name, files, columns, typed, share)
 
     # The bytes are checked beside the engine's reading: unpacking twice costs no time on a second core.
     with ThreadPoolExecutor(max_workers=1) as beside:
@@ -100,22 +97,8 @@ def load_table(engine: Engine, table: Table, files: Sequence[RawFile], share: Sh
             raise
     if any(found.result().has_nul for found in scans):
         malformed = load(with_nul=True)
-    if table.subject_column is not None:
-        _refuse_bad_subject_ids(engine, name, table.subject_column.name, files)
+    refuse_untrusted(engine, name, table, files, zone)
     return malformed
-
-
-def _checked(engine: Engine, table: Table, text: Any, with_nul: bool) -> Any:
-    """Typed columns of a table of text, and what is wrong with each row by itself."""
-    cells = {column.name: text[column.header].strip().nullif("") for column in table.columns}
-    values = {column.name: _typed(engine, cells[column.name], column.kind) for column in table.columns}
-    problems = []
-    if with_nul:
-        problems += [(cell.contains("\0"), name, cell, "a NUL byte") for name, cell in cells.items()]
-    problems += [problem for column in table.columns for problem in _problems(column, cells, values)]
-    own = table.subject_column
-    names = {SUBJECT_NAME: cells[own.name]} if own is not None and own.kind == "subject_name" else {}
-    return text.select(FILE, **values, **names, **_first_problem(problems))
 
 
 def judge(
@@ -309,50 +292,6 @@ def _write_quarantine(
     pq.write_table(whole, path, compression="zstd")
 
 
-def _typed(engine: Engine, text: Any, kind: str) -> Any:
-    if kind == "text":
-        return text
-    if kind == "subject_name":
-        return engine.subject_number(text)
-    if kind == "number":
-        return number(text)
-    if kind == "time":
-        time = ibis.ifelse(text.re_search(_TIME), text, ibis.null("string")).try_cast("timestamp")
-        return ibis.ifelse(time.year().between(_FIRST_YEAR, _LAST_YEAR), time, ibis.null("timestamp"))
-    if kind == "clock":
-        clock = r"^([0-9]{1,4}):([0-5][0-9])(:([0-5][0-9]))?$"
-        hours, minutes, seconds = (text.re_extract(clock, group).try_cast("int64") for group in (1, 2, 4))
-        return hours * 3600 + minutes * 60 + ibis.coalesce(seconds, 0)
-    whole = ibis.ifelse(text.re_search(r"^[+-]?[0-9]+(\.0+)?$"), text, ibis.null("string"))
-    return whole.re_replace(r"\.0+$", "").try_cast("int64")
-
-
-_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?$"
-
-
-def _problems(
-    column: Column, cells: Mapping[str, Any], values: Mapping[str, Any]
-) -> list[tuple[Any, str, Any, Any]]:
-    text, value = cells[column.name], values[column.name]
-    found = []
-    if column.kind not in ("text", "subject_name"):
-        found.append((text.notnull() & value.isnull(), column.name, text, _UNREADABLE[column.kind]))
-    if column.required or column.kind in ("subject", "subject_name"):
-        found.append((text.isnull(), column.name, text, "empty, but needed"))
-    return found
-
-
-def _first_problem(problems: Sequence[tuple[Any, str, Any, Any]]) -> dict[str, Any]:
-    """`COLUMN`, `VALUE` and `REASON` of the first problem of a row, null where it has none."""
-    if not problems:
-        return dict.fromkeys((COLUMN, VALUE, REASON), ibis.null("string"))
-    when = [problem[0] for problem in problems]
-    return {
-        name: ibis.cases(*zip(when, [problem[index] for problem in problems], strict=True)).cast("string")
-        for index, name in ((1, COLUMN), (2, VALUE), (3, REASON))
-    }
-
-
 def _converted(engine: Engine, table: Table, rows: Any, names: Mapping[str, Any]) -> Converted:
     quantity = table.quantity
     assert quantity is not None
@@ -367,30 +306,12 @@ def _converted(engine: Engine, table: Table, rows: Any, names: Mapping[str, Any]
     return Converted(finished, *(finished[name] for name in (*columns, "_q_flag")))
 
 
-def _refuse_bad_subject_ids(engine: Engine, name: str, column: str, files: Sequence[RawFile]) -> None:
-    rows = engine.table(name)
-    bad = rows.filter((rows[COLUMN] == column) & rows[VALUE].notnull()).order_by(POSITION).limit(1)
-    for entry in engine.fetch(bad.select(POSITION, VALUE)).to_pylist():
-        file, row = _place(engine, name, files, entry[POSITION])
-        raise InputError(
-            f"{file} row {row}, column {column}: {entry[VALUE]!r} is not a whole number "
-            "within int64, so nobody can say whose record this is; renumber the subjects"
-        )
-
-
 def _refuse_repeated_subject(engine: Engine, table: Table, files: Sequence[RawFile]) -> None:
     bad = engine.table(f"bad_{table.name}")
     repeated = bad.filter(bad[REASON].startswith("a second row")).order_by(POSITION).limit(1)
     for entry in engine.fetch(repeated).to_pylist():
-        file, row = _place(engine, f"all_{table.name}", files, entry[POSITION])
+        file, row, _ = place(engine, f"all_{table.name}", files, entry[POSITION])
         raise InputError(
             f"{file} row {row}: subject {entry[VALUE]} stands there a second time; "
             "two people may not share an id, so remove or renumber one of them"
         )
-
-
-def _place(engine: Engine, name: str, files: Sequence[RawFile], position: int) -> tuple[str, int]:
-    """File and row of one position."""
-    wanted = pa.table({POSITION: pa.array([position], pa.int64())})
-    found = engine.raw_rows(name, files, wanted)
-    return found[FILE][0].as_py(), found[ROW][0].as_py()

@@ -26,8 +26,11 @@ from caretrace.ingest.engines.base import FILE, POSITION, ROW, Engine, Malformed
 _FATAL = {
     "UNQUOTED VALUE": "a quote is not closed, or text follows a closing quote",
     "INVALID ENCODING": "it is not UTF-8",
-    "LINE SIZE OVER MAXIMUM": "a line is longer than 2 MB, most often an unclosed quote",
+    "LINE SIZE OVER MAXIMUM": "a line is longer than 32 MB, most often an unclosed quote",
 }
+# A note of 10 MB is a line of 10 MB; DuckDB's own limit is 2 MB. The buffer must hold a line, and is what a
+# thread reads at a time.
+_LINE_BYTES, _BUFFER_BYTES = 32_000_000, 64_000_000
 _BATCH = 200_000
 _WATCH_SECONDS = 0.2
 
@@ -239,7 +242,8 @@ def _read_csv(file: RawFile) -> str:
     columns = ", ".join(f"{_literal(name)}: 'VARCHAR'" for name in file.header)
     return (
         f"read_csv({_literal(str(file.path))}, auto_detect=false, delim=',', quote='\"', escape='\"', "
-        f"header=true, columns={{{columns}}}, strict_mode=true, store_rejects=true, rejects_limit=0)"
+        f"header=true, columns={{{columns}}}, strict_mode=true, store_rejects=true, rejects_limit=0, "
+        f"max_line_size={_LINE_BYTES}, buffer_size={_BUFFER_BYTES})"
     )
 
 
