@@ -33,7 +33,7 @@ UNKNOWN_PART = "UNK"
 
 _MICROSECONDS = 1_000_000
 _LARGEST = 3.4028234e38  # of float32, the type of numeric_value in MEDS
-_YEARS = (1678, 2261)  # outside them a nanosecond time stamp overflows
+_DAY = r"^ *((?:1[7-9]|2[01])[0-9][0-9])([0-9][0-9])([0-9][0-9]) *$"  # of 1700 to 2199
 _PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
@@ -46,10 +46,8 @@ def number(text: Any) -> Any:
 
 def day(text: Any) -> Any:
     """`20080131` as 2008-01-31 00:00, null when it is no such day (`20080231`, `2008-01-31`, year 1 or 9999)."""
-    text = text.cast("string").strip()
-    dashed = text.substr(0, 4) + "-" + text.substr(4, 2) + "-" + text.substr(6, 2)
-    time = ibis.ifelse(text.re_search(r"^[0-9]{8}$"), dashed, ibis.null("string")).try_cast("timestamp")
-    return ibis.ifelse(time.year().between(*_YEARS), time, ibis.null("timestamp"))
+    parts = [text.cast("string").re_extract(_DAY, group) for group in (1, 2, 3)]
+    return (parts[0] + "-" + parts[1] + "-" + parts[2]).try_cast("timestamp")
 
 
 def end_of_day(time: Any) -> Any:
