@@ -10,7 +10,7 @@ import ibis
 from caretrace.errors import InputError
 from caretrace.ingest.checks import has_comma, is_zoned, local_to_utc, plain_time, zoned_time
 from caretrace.ingest.engines.base import FILE, POSITION, ROW, Engine, RawFile
-from caretrace.ingest.expressions import number
+from caretrace.ingest.expressions import LARGEST, stripped, unbounded_number
 from caretrace.ingest.mapping import Column, Table
 
 # Columns that say why a row is set aside.
@@ -46,8 +46,17 @@ def checked(engine: Engine, table: Table, text: Any, *, with_nul: bool, zone: st
         `FILE`, the columns of `table`, `COLUMN`, `VALUE` and `REASON` of the first problem; a column
         `zoned(name)` for every time; `CLOCK_CHANGE` where there is a zone.
     """
-    cells = {column.name: text[column.header].strip().nullif("") for column in table.columns}
-    values = {column.name: _typed(engine, cells[column.name], column.kind, zone) for column in table.columns}
+    # In steps, each a view: an expression that stands in three places is computed three times.
+    kept = {_cell(column.name): stripped(text[column.header]).nullif("") for column in table.columns}
+    step = engine.staged("cells", text.select(FILE, **kept))
+    typed = {
+        column.name: _typed(engine, step[_cell(column.name)], column.kind, zone) for column in table.columns
+    }
+    step = engine.staged("typed_cells", step.mutate(**typed))
+    values = {column.name: _in_range(step[column.name], column.kind) for column in table.columns}
+    step = engine.staged("values_in_range", step.mutate(**values))
+    values = {column.name: step[column.name] for column in table.columns}
+    cells = {column.name: step[_cell(column.name)] for column in table.columns}
     problems = []
     if with_nul:
         problems += [(cell.contains("\0"), name, cell, "a NUL byte") for name, cell in cells.items()]
@@ -55,11 +64,15 @@ def checked(engine: Engine, table: Table, text: Any, *, with_nul: bool, zone: st
     own = table.subject_column
     beside = {SUBJECT_NAME: cells[own.name]} if own is not None and own.kind == "subject_name" else {}
     times = [column.name for column in table.columns if column.kind == "time"]
-    beside |= {zoned(name): is_zoned(cells[name]) for name in times}
+    beside |= {zoned(name): is_zoned(cells[name], values[name]) for name in times}
     if zone is not None and times:
         changes = [local_to_utc(plain_time(cells[name]), zone).flag for name in times]
         beside[CLOCK_CHANGE] = ibis.coalesce(*changes)
-    return text.select(FILE, **values, **beside, **first_problem(problems))
+    return step.select(FILE, **values, **beside, **first_problem(problems))
+
+
+def _cell(name: str) -> str:
+    return f"_cell_{name}"
 
 
 def zoned(name: str) -> str:
@@ -165,17 +178,26 @@ def _typed(engine: Engine, text: Any, kind: str, zone: str | None) -> Any:
     if kind == "subject_name":
         return engine.subject_number(text)
     if kind == "number":
-        return number(text)
+        return unbounded_number(text)
     if kind == "time":
         local = plain_time(text)
-        time = ibis.coalesce(local if zone is None else local_to_utc(local, zone).utc, zoned_time(text))
-        return ibis.ifelse(time.year().between(_FIRST_YEAR, _LAST_YEAR), time, ibis.null("timestamp"))
+        return ibis.coalesce(local if zone is None else local_to_utc(local, zone).utc, zoned_time(text))
     if kind == "clock":
         clock = r"^([0-9]{1,4}):([0-5][0-9])(:([0-5][0-9]))?$"
         hours, minutes, seconds = (text.re_extract(clock, group).try_cast("int64") for group in (1, 2, 4))
         return hours * 3600 + minutes * 60 + ibis.coalesce(seconds, 0)
-    whole = ibis.ifelse(text.re_search(r"^[+-]?[0-9]+(\.0+)?$"), text, ibis.null("string"))
-    return whole.re_replace(r"\.0+$", "").try_cast("int64")
+    # Digits alone come first: nearly every cell is, and one look is enough for them.
+    rounded = text.re_extract(r"^([+-]?[0-9]+)\.0+$", 1).nullif("")
+    return ibis.ifelse(text.re_search(r"^[+-]?[0-9]+$"), text, rounded).try_cast("int64")
+
+
+def _in_range(value: Any, kind: str) -> Any:
+    """A typed value, null where it cannot be held further on."""
+    if kind == "number":
+        return ibis.ifelse(value.abs() <= LARGEST, value, ibis.null("float64"))
+    if kind == "time":
+        return ibis.ifelse(value.year().between(_FIRST_YEAR, _LAST_YEAR), value, ibis.null("timestamp"))
+    return value
 
 
 def _problems(

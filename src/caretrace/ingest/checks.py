@@ -57,9 +57,11 @@ def plain_time(text: Any) -> Any:
     return ibis.ifelse(text.re_search(_PLAIN_TIME), text, ibis.null("string")).try_cast("timestamp")
 
 
-def is_zoned(text: Any) -> Any:
-    """True where a text is a time with a time zone; the longer look is only taken at what is no plain time."""
-    return ibis.ifelse(text.re_search(_PLAIN_TIME), ibis.literal(False), text.re_search(_ZONED_TIME))
+def is_zoned(text: Any, time: Any) -> Any:
+    """True where a text that was read as the time `time` has a time zone."""
+    # `2019-05-31 14:00:00` and what is shorter than a minute with a zone need no long look.
+    plain = (text.length() < 17) | ((text.length() == 19) & (text.substr(16, 1) == ":"))
+    return ibis.ifelse(time.notnull() & ~plain, text.re_search(_ZONED_TIME), ibis.literal(False))
 
 
 def zoned_time(text: Any) -> Any:

@@ -32,16 +32,26 @@ from caretrace.errors import ConfigError, unknown_name
 UNKNOWN_PART = "UNK"
 
 _MICROSECONDS = 1_000_000
-_LARGEST = 3.4028234e38  # of float32, the type of numeric_value in MEDS
+LARGEST = 3.4028234e38  # of float32, the type of numeric_value in MEDS
 _DAY = r"^ *((?:1[7-9]|2[01])[0-9][0-9])([0-9][0-9])([0-9][0-9]) *$"  # of 1700 to 2199
 _PLAIN_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 
 
+@ibis.udf.scalar.builtin(name="trim")
+def stripped(text: str) -> str:
+    """Text without blanks at its ends. Ibis's own `strip` looks for six kinds of white space: ten times slower."""
+    return text.strip(" ")
+
+
+def unbounded_number(text: Any) -> Any:
+    """Text as a number, null when it is not one (`NaN`, `12,5`); it may be larger than `LARGEST`."""
+    return ibis.ifelse(text.re_search(_PLAIN_NUMBER), text.try_cast("float64"), ibis.null("float64"))
+
+
 def number(text: Any) -> Any:
     """Text as a finite number that float32 can hold, null when it is not one (`NaN`, `1e999`, `12,5`)."""
-    text = text.cast("string").strip()
-    value = ibis.ifelse(text.re_search(_PLAIN_NUMBER), text.try_cast("float64"), ibis.null("float64"))
-    return ibis.ifelse(value.abs() <= _LARGEST, value, ibis.null("float64"))
+    value = unbounded_number(stripped(text.cast("string")))
+    return ibis.ifelse(value.abs() <= LARGEST, value, ibis.null("float64"))
 
 
 def day(text: Any) -> Any:
@@ -272,7 +282,7 @@ def _join(left: Any, right: Any) -> Any:
 def _as_text(value: Any, empty: str | None) -> ir.StringValue:
     if not isinstance(value, ir.Value):
         value = ibis.literal(value)
-    text = value.cast("string").strip().nullif("")
+    text = stripped(value).nullif("") if value.type().is_string() else value.cast("string")
     return text if empty is None else ibis.coalesce(text, empty)
 
 

@@ -116,6 +116,10 @@ class Engine(abc.ABC):
         """Store an Ibis expression or an Arrow table, and return it as an Ibis expression."""
 
     @abc.abstractmethod
+    def staged(self, name: str, rows: Any) -> Any:
+        """The same rows behind a name (a view), so that what is built on them does not compute them twice."""
+
+    @abc.abstractmethod
     def create_empty(self, name: str, columns: Any) -> Any:
         """Make a table without rows from an Ibis schema."""
 

@@ -83,6 +83,9 @@ class DuckDB(Engine):
     def create(self, name: str, content: Any) -> Any:
         return self.connection.create_table(name, content, overwrite=True)
 
+    def staged(self, name: str, rows: Any) -> Any:
+        return self.connection.create_view(name, rows, overwrite=True)
+
     def create_empty(self, name: str, columns: Any) -> Any:
         return self.connection.create_table(name, schema=columns, overwrite=True)
 
