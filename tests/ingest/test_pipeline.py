@@ -204,7 +204,7 @@ def test_contradictions_are_kept_and_flagged(raw, tmp_path):
          .replace("2021-04-02 17:54:00", "2021-03-02 17:54:00")
          .replace("PRIVATE,2020-10-17", "PRIVATE,2020-09-17"))  # fmt: skip
     flags = ingest("hospital", folder, tmp_path / "out")["tables"]["admissions"]["flags"]
-    assert flags["discharge_before_admission"]["rows"] == 1
+    assert flags["ends_before_start"]["rows"] == 1
     assert flags["death_before_admission"]["rows"] == 1
 
 

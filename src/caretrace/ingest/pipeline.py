@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import fnmatch
 import importlib.util
 import os
@@ -24,8 +25,9 @@ from caretrace.ingest.cells import SUBJECT_NAME
 from caretrace.ingest.checks import check_zone
 from caretrace.ingest.engines import Engine, Malformed, RawFile, running
 from caretrace.ingest.engines.base import FILE, POSITION
+from caretrace.ingest.event_checks import MEANINGS, EventChecks
 from caretrace.ingest.mapping import SourceMapping, Table
-from caretrace.ingest.quality import TableQuality, report
+from caretrace.ingest.quality import FlagCount, TableQuality, report
 from caretrace.ingest.quantities import look_up_table
 from caretrace.ingest.reading import SUFFIXES, estimated_rows, find_files, read_header
 from caretrace.ingest.splits import DEFAULT_FRACTIONS, split_of, split_subjects
@@ -245,13 +247,16 @@ class _Run:
     ) -> dict[str, Any]:
         total = sum(table.events for table in (*self.tables.values(), *self.views.values()))
         self.progress("writing", 0, total)
+        checks = EventChecks(self.mapping.shifted_dates, dt.datetime.now(dt.UTC))
         writing.write_data(
             self.engine,
             assigned,
             self.folder,
             subjects_per_file,
+            checks,
             lambda done: self.progress("writing", done * total, total),
         )
+        self._flag_events(checks)
         codes, mixed_units = writing.write_codes(self.engine, self.folder)
         writing.write_splits(assigned, self.folder)
         self._write_names()
@@ -277,6 +282,13 @@ class _Run:
             )
         write_json(self.folder / schema.QUALITY_FILE, quality)
         return quality
+
+    def _flag_events(self, checks: EventChecks) -> None:
+        read = self.tables | self.views
+        for number, name in enumerate((*self.mapping.tables, *self.mapping.views)):
+            if name in read:
+                found = checks.flags_of(number).items()
+                read[name].flags |= {flag: FlagCount(MEANINGS[flag], count, 0) for flag, count in found}
 
     def _write_names(self) -> None:
         """Which subject is whom, where the source knows subjects by a text."""

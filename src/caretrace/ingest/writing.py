@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from caretrace import schema
 from caretrace.errors import ConfigError, unknown_name
 from caretrace.files import write_json
 from caretrace.ingest.engines.base import Engine, Share
+from caretrace.ingest.event_checks import EventChecks
 from caretrace.ingest.events import CODES, EVENTS, ORDER
 from caretrace.ingest.mapping import SourceMapping
 
@@ -38,7 +40,12 @@ _DATA = pa.schema(
 
 
 def write_data(
-    engine: Engine, split_of: Mapping[int, str], folder: Path, subjects_per_file: int, share: Share
+    engine: Engine,
+    split_of: Mapping[int, str],
+    folder: Path,
+    subjects_per_file: int,
+    checks: EventChecks,
+    share: Share,
 ) -> None:
     """Write `data/<split>/<n>.parquet`: a subject in one file, in one run, static first, then by time.
 
@@ -47,6 +54,7 @@ def write_data(
         split_of: Subject → split, for every subject.
         folder: The dataset.
         subjects_per_file: Most subjects of one file, in ascending order of their id.
+        checks: Sees the measurements of every file.
         share: Told how much is done.
     """
     events = engine.table(EVENTS)
@@ -57,13 +65,16 @@ def write_data(
     joined = events.inner_join(members_table, events[schema.SUBJECT_ID] == members_table["_member"])
     ordered = joined.order_by(
         ["_shard", schema.SUBJECT_ID, joined[schema.TIME].asc(nulls_first=True), *ORDER]
-    ).select("_shard", *schema.DATA_COLUMNS)
+    ).select("_shard", *schema.DATA_COLUMNS, *ORDER)
     written = set()
-    for shard, content in _by_shard(engine.batches(ordered)):
-        split, number = shards[shard]
-        _write(content, folder / schema.DATA_DIR / split / f"{number}.parquet")
-        written.add(shard)
-        share(len(written) / len(shards))
+    with ThreadPoolExecutor(max_workers=1) as beside:  # compressing a file leaves a core free to look at it
+        for shard, content in _by_shard(engine.batches(ordered)):
+            split, number = shards[shard]
+            looked = beside.submit(checks.see, content)
+            _write(content, folder / schema.DATA_DIR / split / f"{number}.parquet")
+            looked.result()
+            written.add(shard)
+            share(len(written) / len(shards))
     for shard, (split, number) in enumerate(shards):
         if shard not in written:  # subjects without a single measurement still have their file
             _write(_DATA.empty_table(), folder / schema.DATA_DIR / split / f"{number}.parquet")
