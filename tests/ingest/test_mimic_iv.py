@@ -90,13 +90,21 @@ def test_parent_codes(sample, code, parents):
     assert codes(sample[0]).filter(pl.col("code") == code)["parent_codes"].to_list() == [parents]
 
 
-def test_an_icd_10_procedure_has_no_dot(raw, tmp_path):
-    path = raw("mimic-iv") / "hosp" / "procedures_icd.csv"
-    path.write_text(path.read_text() + "10002,202,1,2161-06-30,02HV33Z,10\n10002,202,2,2161-06-30,966,9\n")
-    ingest("mimic-iv", path.parent.parent, tmp_path / "out")
+def test_the_dot_stands_where_the_vocabulary_has_it(raw, tmp_path):
+    hosp = raw("mimic-iv") / "hosp"
+    for name, rows in {
+        "procedures_icd": "10002,202,1,2161-06-30,02HV33Z,10\n10002,202,2,2161-06-30,966,9\n",
+        "diagnoses_icd": "10002,202,2,E8120,9\n10002,202,3,V08,9\n10002,202,4,I10,10\n",
+    }.items():
+        path = hosp / f"{name}.csv"
+        path.write_text(path.read_text() + rows)
+    ingest("mimic-iv", hosp.parent, tmp_path / "out")
     parents = dict(codes(tmp_path / "out").select("code", "parent_codes").rows())
     assert parents["PROCEDURE//ICD//10//02HV33Z"] == ["ICD10PCS/02HV33Z"]
     assert parents["PROCEDURE//ICD//9//966"] == ["ICD9Proc/96.6"]
+    assert parents["DIAGNOSIS//ICD//9//E8120"] == ["ICD9CM/E812.0"]
+    assert parents["DIAGNOSIS//ICD//9//V08"] == ["ICD9CM/V08"]
+    assert parents["DIAGNOSIS//ICD//10//I10"] == ["ICD10CM/I10"]
 
 
 def test_without_the_emergency_department_the_rest_is_the_same(raw, sample, tmp_path):
