@@ -82,6 +82,36 @@ def test_of_two_writers_of_a_folder_the_first_to_end_wins_and_the_other_is_told(
     assert (target / "part").read_text() == "fast"
 
 
+def test_two_writers_of_a_folder_in_one_process_do_not_touch_each_other(tmp_path):
+    with whole_folder(tmp_path / "target") as first:
+        (first / "part").write_text("first")
+        with pytest.raises(ValueError, match="stop"):
+            write(whole_folder, tmp_path / "target", then=lambda: stop(ValueError("stop")))
+    assert (tmp_path / "target" / "part").read_text() == "first"
+
+
+@pytest.mark.parametrize("taken", ["folder", "file", "link"])
+def test_who_comes_between_the_last_look_and_the_move_wins_too(tmp_path, taken):
+    """Nobody can look and move in one step, so the move itself must not overwrite."""
+    target = tmp_path / "target"
+
+    def take():
+        if taken == "folder":
+            target.mkdir()
+            (target / "part").write_text("fast")
+        elif taken == "file":
+            target.write_text("fast")
+        else:
+            (tmp_path / "elsewhere").mkdir()
+            (tmp_path / "elsewhere" / "part").write_text("fast")
+            target.symlink_to("elsewhere")
+
+    with pytest.raises(OutputExistsError, match="target already exists"):
+        write(whole_folder, target, "slow", then=take)
+    assert (target / "part" if target.is_dir() else target).read_text() == "fast"
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_a_file_is_replaced_whole(tmp_path):
     target = tmp_path / "target"
     target.write_text("old")
@@ -121,6 +151,33 @@ def test_a_writer_that_still_runs_is_left_alone(tmp_path, whole):
     others.mkdir()
     write(whole, tmp_path / "target")
     assert others.exists()
+
+
+LOCKED = """
+    import os, sys
+    from pathlib import Path
+    from caretrace.files import whole_folder
+    with whole_folder(Path(sys.argv[1])) as partial:
+        print(partial.name, flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_a_writer_in_another_container_is_left_alone(tmp_path):
+    """Its process id means nothing here, but its lock does."""
+    code = textwrap.dedent(LOCKED)
+    command = [sys.executable, "-c", code, str(tmp_path / "target")]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    partial = tmp_path / other.stdout.readline().strip()
+    nobody = tmp_path / ".target.999999999-0123abcd.partial"
+    partial.rename(nobody)
+    write(whole_folder, tmp_path / "target")
+    assert nobody.exists()
+    other.kill()
+    other.communicate()
+    (tmp_path / "target" / "part").unlink()
+    write(whole_folder, tmp_path / "target")
+    assert names(tmp_path) == ["target"]
 
 
 def test_json_there_and_back(tmp_path):

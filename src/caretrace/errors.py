@@ -24,6 +24,10 @@ class OutputExistsError(CaretraceError):
     """An output path that is already taken; nothing was written."""
 
 
+class ResourceError(CaretraceError):
+    """A disk that is full or may not be written, or too little memory; nothing was left behind."""
+
+
 class ConfigError(CaretraceError):
     """An unknown key, an unknown name or a value of the wrong kind."""
 

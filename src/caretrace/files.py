@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import fcntl
 import glob
 import json
 import os
@@ -12,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from caretrace.errors import OutputExistsError
+from caretrace.errors import OutputExistsError, ResourceError
 
 
 def refuse_existing(target: Path) -> None:
@@ -30,23 +33,31 @@ def whole_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that is renamed into place when the block ends well.
 
     A process killed inside the block leaves `target` absent; its leftover `.NAME.*.partial` folder
-    is removed by the next writer of the same target.
+    is removed by the next writer of the same target. Of two writers, the first to end wins.
 
     Raises:
         OutputExistsError: `target` exists and is not an empty folder.
+        ResourceError: There is no right to write there, or no space left.
     """
     refuse_existing(target)
-    partial = _partial(target)
-    partial.mkdir()
     try:
+        partial = _partial(target)
+        partial.mkdir()
+    except OSError as error:
+        raise _explained(error, target) from error
+    lock = os.open(partial, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks; the process id must do
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield partial
-        refuse_existing(target)  # another writer may have been faster
-        if target.is_dir():  # an empty folder the user made; rename needs the place free
-            target.rmdir()
-        partial.rename(target)
-    except BaseException:
+        _move(partial, target)
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _explained(error, target) from error
         raise
+    finally:
+        os.close(lock)
 
 
 @contextmanager
@@ -85,8 +96,43 @@ def _partial(target: Path) -> Path:
     return target.parent / f".{target.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.partial"
 
 
+def _move(partial: Path, target: Path) -> None:
+    """Put a folder in its place in one step that also replaces an empty folder, but nothing else.
+
+    Raises:
+        OutputExistsError: Another writer was faster.
+    """
+    try:
+        partial.rename(target)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            refuse_existing(target)
+        raise
+
+
+def _explained(error: OSError, target: Path) -> Exception:
+    """The same error in words, if the disk is to blame and not a file that was read."""
+    if error.filename is not None and not Path(error.filename).is_relative_to(target.parent):
+        return error
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return ResourceError(
+            f"{target}: no space left on the disk ({error.strerror}); free some or choose another output path"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return ResourceError(
+            f"{target} cannot be written ({error.strerror}); choose another output path, or get the right to "
+            f"write in {target.parent}"
+        )
+    return error
+
+
 def _alive(leftover: Path) -> bool:
-    """Whether the process that made a partial folder still runs (two writers must not collide)."""
+    """Whether the process that made a partial folder still runs (two writers must not collide).
+
+    A folder is locked by its writer: a process id alone says nothing of a writer in another container.
+    """
+    if leftover.is_dir() and _locked(leftover):
+        return True
     pid = leftover.name.rsplit(".", 2)[1].split("-", 1)[0]
     if not pid.isdigit():
         return True
@@ -97,3 +143,17 @@ def _alive(leftover: Path) -> bool:
     except PermissionError:
         return True
     return int(pid) != os.getpid()
+
+
+def _locked(folder: Path) -> bool:
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:  # it has just gone
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return error.errno == errno.EWOULDBLOCK
+    finally:
+        os.close(handle)
+    return False

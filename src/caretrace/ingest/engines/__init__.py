@@ -10,6 +10,7 @@ from pathlib import Path
 
 from caretrace.errors import ConfigError, unknown_name
 from caretrace.ingest.engines.base import Engine, Malformed, RawFile
+from caretrace.ingest.engines.resources import naming_what_lacks
 
 ENGINES = {
     "duckdb": "caretrace.ingest.engines.duckdb:DuckDB",
@@ -30,6 +31,7 @@ def running(
 
     Raises:
         ConfigError: Unknown engine or unreadable memory limit.
+        ResourceError: Memory or disk ran out in the block.
     """
     if engine not in ENGINES:
         raise ConfigError(unknown_name("engine", engine, ENGINES))
@@ -39,7 +41,8 @@ def running(
         warnings.filterwarnings("ignore", r"fetch_arrow_table\(\) is deprecated", DeprecationWarning)
         started: Engine = getattr(importlib.import_module(module), name)(work, memory_limit, threads)
         try:
-            yield started
+            with naming_what_lacks(work, memory_limit):
+                yield started
         finally:
             started.close()
 
