@@ -29,7 +29,7 @@ from caretrace.ingest.event_checks import MEANINGS, EventChecks
 from caretrace.ingest.mapping import SourceMapping, Table
 from caretrace.ingest.quality import FlagCount, TableQuality, report
 from caretrace.ingest.quantities import look_up_table
-from caretrace.ingest.reading import SUFFIXES, estimated_rows, find_files, read_header
+from caretrace.ingest.reading import SUFFIXES, estimated_rows, find_files, read_header, stamp
 from caretrace.ingest.splits import DEFAULT_FRACTIONS, split_of, split_subjects
 
 # Called with a step, how much of it is done and how much there is: rows, estimated while a file is read.
@@ -331,7 +331,7 @@ class _Run:
         }
 
     def _count(self, path: Path, label: str) -> int:
-        file, expected = RawFile(path, label, tuple(read_header(path, label))), estimated_rows(path)
+        file, expected = _raw_file(path, label), estimated_rows(path)
         malformed = self.engine.load(
             "counted",
             [file],
@@ -373,11 +373,7 @@ def _find(mapping: SourceMapping, prepared: Path, raw: Path) -> Files:
         for folder in dict.fromkeys((prepared, raw)):
             found = [path for stem in table.files for path in find_files(folder, stem)]
             if found and table.name not in files:
-                labels = [path.relative_to(folder).as_posix() for path in found]
-                files[table.name] = [
-                    RawFile(path, label, tuple(read_header(path, label)))
-                    for path, label in zip(found, labels, strict=True)
-                ]
+                files[table.name] = [_raw_file(path, path.relative_to(folder).as_posix()) for path in found]
     missing = [table for table in mapping.tables.values() if table.name not in files and not table.optional]
     if not files or len(missing) == sum(not table.optional for table in mapping.tables.values()):
         fits = [name for name in sources_that_fit(raw) if name != mapping.source]
@@ -394,6 +390,11 @@ def _find(mapping: SourceMapping, prepared: Path, raw: Path) -> Files:
             "or point at the folder that holds it"
         )
     return files
+
+
+def _raw_file(path: Path, label: str) -> RawFile:
+    before = stamp(path)
+    return RawFile(path, label, tuple(read_header(path, label)), before)
 
 
 def _expected(mapping: SourceMapping) -> str:

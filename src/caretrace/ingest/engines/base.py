@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from caretrace.ingest.reading import Stamp
+
 # The file a row came from, its number there (1 is the first after the header), its number in the table.
 FILE, ROW, POSITION = "_file", "_row", "_position"
 
@@ -27,11 +29,13 @@ class RawFile:
         path: Where it lies.
         label: How reports call it: its path below the raw folder.
         header: Its column names as written.
+        stamp: What `caretrace.ingest.reading.stamp` said before anything of it was read.
     """
 
     path: Path
     label: str
     header: tuple[str, ...]
+    stamp: Stamp
 
     def written(self, column: str) -> str | None:
         """How this file writes a column: exactly so, or with other capitals; None when it is not there."""

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from caretrace.errors import ConfigError, InputError
 from caretrace.ingest.engines.base import FILE, POSITION, ROW, Engine, Malformed, RawFile, Share
+from caretrace.ingest.reading import refuse_changed
 
 # Rows after one of these cannot be trusted, so the file is refused as a whole.
 _FATAL = {
@@ -117,7 +118,6 @@ class DuckDB(Engine):
         self.drop(name)
         self._loaded[name], malformed, start = [], [], 0
         for index, file in enumerate(files):
-            before = _stamp(file.path)
             self._view("scanned", file, columns)
             try:
                 with self._watched(lambda done, i=index: share((i + done) / len(files))):  # type: ignore[misc]
@@ -131,10 +131,7 @@ class DuckDB(Engine):
                 raise InputError(
                     f"{file.label} cannot be read to its end: {_reason(error)}; fetch the file again"
                 ) from None
-            if _stamp(file.path) != before:
-                raise InputError(
-                    f"{file.label} changed while it was read; wait until its writer is done and run again"
-                )
+            refuse_changed(file.path, file.label, file.stamp)
             lines = [] if _is_parquet(file) else self._malformed(file)
             end = int(self._sql(f"SELECT count(*) FROM {_quoted(_store(name))}").fetchone()[0])
             # Line 1 is the header; of the others, those before that are malformed gave no row.
@@ -256,11 +253,6 @@ def _quoted(name: str) -> str:
 
 def _literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 def _first_line(error: Exception) -> str:
