@@ -102,8 +102,17 @@ class Dataset:
     @functools.cached_property
     def predicates(self) -> dict[str, Any]:
         """The dataset's own definitions of predicates (`predicates:` of `predicates.yaml`), or none."""
+        return dict(self._predicates_file.get("predicates", {}))
+
+    @property
+    def cannot_say(self) -> dict[str, str]:
+        """Predicates that this dataset can never define → why."""
+        return dict(self._predicates_file.get("cannot_say", {}))
+
+    @functools.cached_property
+    def _predicates_file(self) -> dict[str, Any]:
         path = self.path / schema.PREDICATES_FILE
-        return read_yaml(path).get("predicates", {}) if path.exists() else {}
+        return read_yaml(path) if path.exists() else {}
 
     @functools.cached_property
     def fingerprint(self) -> str:

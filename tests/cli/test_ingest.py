@@ -57,3 +57,37 @@ def test_a_setting_that_does_not_exist_is_a_usage_error(app, tmp_path):
         app, ["ingest", "hospital", str(SAMPLE), str(tmp_path / "o"), "--splits", "mine"]
     )
     assert result.exit_code == 2
+
+
+def test_sources_tells_all_about_one(app):
+    found = json.loads(CliRunner().invoke(app, ["sources", "vitals-csv", "--json"]).stdout)
+    assert found["options"]["time"]
+    assert found["tables"][0]["needed"] is True
+    assert "did you mean 'mimic-iv'" in str(CliRunner().invoke(app, ["sources", "mimic4"]).exception)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["subject"], "must be written name=value"),
+        (["subject=a", "subject=b"], "given twice"),
+        (["subjct=a"], "did you mean 'subject'"),
+    ],
+)
+def test_options_are_checked_before_anything_is_read(app, tmp_path, options, message):
+    arguments = [part for option in options for part in ("--option", option)]
+    (tmp_path / "raw").mkdir()
+    result = CliRunner().invoke(
+        app, ["ingest", "vitals-csv", str(tmp_path / "raw"), str(tmp_path / "o"), *arguments]
+    )
+    assert message in str(result.exception)
+    assert not (tmp_path / "o").exists()
+
+
+def test_an_output_that_exists_is_refused_before_a_demo_is_fetched(app, tmp_path):
+    (tmp_path / "o").mkdir()
+    (tmp_path / "o" / "mine").write_text("mine")
+    arguments = ["ingest", "mimic-iv", "--fetch-demo", "--fetch-url", "http://localhost:9/none"]
+    result = CliRunner().invoke(app, [*arguments, str(tmp_path / "raw"), str(tmp_path / "o")])
+    assert "already exists" in str(result.exception)
+    assert not (tmp_path / "raw").exists()

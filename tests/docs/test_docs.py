@@ -76,6 +76,8 @@ def problems(command: str, complete: bool = True) -> list[str]:
     by_name = {name: parameter for parameter in verb.parameters for name in parameter.names}
     given, rest = set(), iter(words[1:])
     for word in rest:
+        if word == "--" and words[0] == "bench":
+            break  # what follows is for the benchmark itself
         if word in ("[OPTIONS]", "--help") or not word.startswith("-"):
             positional += [] if word in ("[OPTIONS]", "--help") else [word]
             continue

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from caretrace.cli.console import AsJson, Console, Quiet
+from caretrace.errors import ConfigError
 
 # Done, but more rows were quarantined than the user allowed.
 OVER_LIMIT = 3
@@ -26,7 +27,10 @@ def command(
         str, typer.Argument(help="Which raw tables these are; `caretrace sources` lists them.")
     ],
     raw: Annotated[
-        Path, typer.Argument(help="Folder with the raw tables (.csv, .csv.gz or .parquet); only read.")
+        Path,
+        typer.Argument(
+            help="Folder with the raw tables (.csv, .csv.gz or .parquet), or for some sources one file; only read."
+        ),
     ],
     out: Annotated[Path, typer.Argument(help="Dataset folder to make; it appears whole or not at all.")],
     splits: Annotated[
@@ -35,7 +39,10 @@ def command(
             help="`official` keeps the source's own split where it has one; `hash` draws 70/15/15 by subject."
         ),
     ] = Splits.OFFICIAL,
-    engine: Annotated[str, typer.Option(help="What runs the mapping; only `duckdb` today.")] = "duckdb",
+    engine: Annotated[
+        str,
+        typer.Option(help="What runs the mapping: `duckdb` on this machine, `spark` on a cluster or here."),
+    ] = "duckdb",
     memory_limit: Annotated[
         str, typer.Option(help="Memory for the engine; beyond it spills to disk.")
     ] = "4GB",
@@ -45,6 +52,22 @@ def command(
             help="Where the clocks of raw times without a zone stood, such as Europe/Berlin; they become UTC. "
             "Without it they are taken as written."
         ),
+    ] = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What the source lets you choose, as name=value; may be repeated. `caretrace sources NAME` lists them."
+        ),
+    ] = None,
+    fetch_demo: Annotated[
+        bool,
+        typer.Option(
+            "--fetch-demo",
+            help="First download the openly licensed demo of this source to RAW, checking every checksum.",
+        ),
+    ] = False,
+    fetch_url: Annotated[
+        str | None, typer.Option(help="A mirror to fetch the demo from, instead of its publisher.")
     ] = None,
     max_quarantined: Annotated[
         float,
@@ -63,10 +86,17 @@ def command(
     `quarantine/` in the dataset.
 
     Example: `caretrace ingest physionet-2012 challenge-2012/ data/p12`
+
+    With nothing at hand: `caretrace ingest mimic-iv --fetch-demo mimic-iv-demo/ data/m4`
     """
+    from caretrace.files import refuse_existing
     from caretrace.ingest import ingest
 
     console = Console(as_json, quiet)
+    options = _options(option or [])
+    refuse_existing(out)
+    if fetch_demo:
+        _fetch(console, source, raw, fetch_url)
     with console.progress(f"ingest {source}") as bar:
         quality = ingest(
             source,
@@ -76,6 +106,7 @@ def command(
             engine=engine,
             memory_limit=memory_limit,
             time_zone=time_zone,
+            options=options,
             progress=bar.to,
         )
     _show(console, quality, out)
@@ -86,6 +117,32 @@ def command(
             f"the limit of {max_quarantined:.2%}; see {out / 'quarantine'}, or raise --max-quarantined"
         )
         raise typer.Exit(OVER_LIMIT)
+
+
+def _options(given: list[str]) -> dict[str, str]:
+    options: dict[str, str] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or name in options:
+            why = "is given twice" if name in options else "must be written name=value"
+            raise ConfigError(f"--option {text}: {name!r} {why}")
+        options[name] = value
+    return options
+
+
+def _fetch(console: Console, source: str, raw: Path, base_url: str | None) -> None:
+    from caretrace.ingest.download import fetch_demo
+
+    with console.progress(f"fetch {source}") as bar:
+        found = fetch_demo(
+            source,
+            raw,
+            base_url=base_url,
+            progress=lambda name, done, size: bar.to(
+                f"fetch {name}, kB", done // 1000, size and size // 1000
+            ),
+        )
+    console.say(f"{len(found)} files of the demo are in {raw}, checked.")
 
 
 def _show(console: Console, quality: dict[str, Any], out: Path) -> None:

@@ -99,6 +99,7 @@ class Task:
             if predicate is None:
                 place = dataset.path / schema.PREDICATES_FILE
                 near = unknown_name("predicate", name, dataset.predicates) if dataset.predicates else ""
+                near = dataset.cannot_say.get(name, near)
                 raise CohortError(
                     f"{self.file}: the task needs predicate {name!r}, which {place} does not define "
                     f"({near or 'it defines none'}); add to that file, under `predicates:`, "

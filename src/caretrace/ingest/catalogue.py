@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Mapping
 from pathlib import Path
 
 from caretrace.errors import ConfigError, unknown_name
@@ -23,6 +24,8 @@ class Source:
         summary: What it holds.
         url: Where to get it.
         licence: Licence, and whether credentials are needed.
+        options: Name → help of what `--option` can set.
+        has_demo: `--fetch-demo` can download an openly licensed demo.
         folder: Mapping, predicates, README and sample.
     """
 
@@ -31,13 +34,27 @@ class Source:
     summary: str
     url: str
     licence: str
+    options: Mapping[str, str]
+    has_demo: bool
     folder: Path
 
 
 def sources() -> list[Source]:
     """Every source, by name."""
     mappings = [read_mapping(path) for path in sorted(SOURCES.glob("*/events.yaml"))]
-    return [Source(m.source, m.title, m.summary, m.url, m.licence, m.folder) for m in mappings]
+    return [
+        Source(
+            m.source,
+            m.title,
+            m.summary,
+            m.url,
+            m.licence,
+            m.options,
+            (m.folder / "demo.yaml").exists(),
+            m.folder,
+        )
+        for m in mappings
+    ]
 
 
 @functools.cache
