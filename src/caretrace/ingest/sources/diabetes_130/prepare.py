@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from caretrace.errors import InputError
-from caretrace.ingest.reading import find_file, scan, unchanged
+from caretrace.ingest.reading import find_file, refuse_changed, scan, stamp
 
 _STEM = "diabetic_data"
 _DIAGNOSES = ("diag_1", "diag_2", "diag_3")
@@ -50,21 +50,22 @@ def prepare(raw: Path, work: Path, options: Mapping[str, str]) -> tuple[Path, li
         return raw, []
     if path.suffix == ".parquet":
         raise InputError(f"{path.name}: this source reads the publisher's text; give {_STEM}.csv or .csv.gz")
+    before = stamp(path)
     scan(path, path.name)
     work.mkdir(parents=True)
-    with unchanged(path, path.name):
+    lines = _lines(path)
+    places = _places(next(lines, ""))
+    found = [_encounter(_cells(line), places) for line in lines] if places else []
+    calendar = nominal_calendar({entry for entry in found if entry is not None})
+    with (work / f"{_STEM}.csv").open("w", encoding="utf-8", newline="") as table:
         lines = _lines(path)
-        places = _places(next(lines, ""))
-        found = [_encounter(_cells(line), places) for line in lines] if places else []
-        calendar = nominal_calendar({entry for entry in found if entry is not None})
-        with (work / f"{_STEM}.csv").open("w", encoding="utf-8", newline="") as table:
-            lines = _lines(path)
-            table.write(",".join([next(lines, ""), *ADDED]) + "\n")
-            for line, entry in zip(lines, found, strict=places != {}):
-                number, day = calendar.get(entry, ("", "")) if entry else ("", "")
-                cells = _cells(line)
-                codes = [whole_icd9(cells[places[name]]) if entry else "" for name in _DIAGNOSES]
-                table.write(",".join([line, str(number), str(day), *codes]) + "\n")
+        table.write(",".join([next(lines, ""), *ADDED]) + "\n")
+        for line, entry in zip(lines, found, strict=False):
+            number, day = calendar.get(entry, ("", "")) if entry else ("", "")
+            cells = _cells(line)
+            codes = [whole_icd9(cells[places[name]]) if entry else "" for name in _DIAGNOSES]
+            table.write(",".join([line, str(number), str(day), *codes]) + "\n")
+    refuse_changed(path, path.name, before)
     return work, [path.name]
 
 
