@@ -156,7 +156,10 @@ def _quantity(section: _Section) -> Quantity | None:
     if section.get("quantity") is None:
         return None
     part = _Section(
-        section.get("quantity"), f"{section.where}.quantity", required=("concept", "value"), optional=("unit",)
+        section.get("quantity"),
+        f"{section.where}.quantity",
+        required=("concept", "value"),
+        optional=("unit",),
     )
     concept, value = part.formula("concept"), part.formula("value")
     if concept is None or value is None:
