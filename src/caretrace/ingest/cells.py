@@ -48,13 +48,13 @@ def checked(engine: Engine, table: Table, text: Any, *, with_nul: bool, zone: st
     """
     # In steps, each a view: an expression that stands in three places is computed three times.
     kept = {_cell(column.name): stripped(text[column.header]).nullif("") for column in table.columns}
-    step = engine.staged("cells", text.select(FILE, **kept))
+    step = engine.staged("_cells", text.select(FILE, **kept))
     typed = {
         column.name: _typed(engine, step[_cell(column.name)], column.kind, zone) for column in table.columns
     }
-    step = engine.staged("typed_cells", step.mutate(**typed))
+    step = engine.staged("_typed", step.mutate(**typed))
     values = {column.name: _in_range(step[column.name], column.kind) for column in table.columns}
-    step = engine.staged("values_in_range", step.mutate(**values))
+    step = engine.staged("_in_range", step.mutate(**values))
     values = {column.name: step[column.name] for column in table.columns}
     cells = {column.name: step[_cell(column.name)] for column in table.columns}
     problems = []

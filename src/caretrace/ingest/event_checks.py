@@ -110,8 +110,8 @@ def _duplicates(measurements: pa.Table, table: Array) -> Array:
 
 def _out_of_order(measurements: pa.Table, subject: Array, table: Array, timed: Array) -> Array:
     """Where measurements stand whose row came after the row of a later one of the same subject and event."""
-    # Sixteen bits, as numpy then sorts in linear time.
-    series = (table * 64 + measurements[EVENT].to_numpy()).astype(np.int16)
+    # Sixteen bits, as numpy then sorts in linear time: enough for 128 tables of 256 events.
+    series = (table * 256 + measurements[EVENT].to_numpy()).astype(np.int16)
     order = np.argsort(series, kind="stable")
     order = order[timed[order]]
     position, subject, series = measurements[POSITION].to_numpy()[order], subject[order], series[order]

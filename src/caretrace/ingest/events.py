@@ -32,7 +32,7 @@ from caretrace.ingest.quantities import FLAGS as QUANTITY_FLAGS
 from caretrace.ingest.tables import EARLIER_END, QUANTITY_FLAG
 
 # Tables that all events go to, with the keys that break ties of time: table, event, row.
-EVENTS, CODES = "all_events", "all_codes"
+EVENTS, CODES = "_events", "_codes"
 ORDER = ("_table", "_event", POSITION)
 
 _EVENT_COLUMNS = ibis.schema(
@@ -86,6 +86,9 @@ def write_events(
         share: Told how much is done.
     """
     beside, names = joined(table, rows, mapping)
+    # Behind a name: the joins would else be compiled anew for every event.
+    beside = engine.staged("_mapped", beside)
+    names = {name: beside[name] for name in names}
     order = [*mapping.tables, *mapping.views].index(table.name)
     emitted = []
     untimed = ibis.literal(False)

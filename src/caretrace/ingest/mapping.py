@@ -14,7 +14,8 @@ from typing import Any
 
 from caretrace.ingest.expressions import Formula, Template
 
-# What a column of a raw table can hold; `!` after it means that an empty value is quarantined.
+# What a column of a raw table can hold; `!` after it means that an empty value is quarantined, `?` that
+# the whole column may be missing.
 COLUMN_TYPES = ("subject", "subject_name", "int", "number", "text", "time", "clock")
 SUBJECT_KINDS = ("subject", "subject_name")
 
@@ -35,12 +36,14 @@ class Column:
             text that becomes a number by its hash.
         required: An empty value quarantines the row.
         header: What the file calls it; the same as `name` unless that cannot stand in a formula.
+        optional: A file without it is read as if it were empty.
     """
 
     name: str
     kind: str
     required: bool
     header: str
+    optional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

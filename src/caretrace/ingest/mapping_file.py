@@ -114,9 +114,9 @@ class _Section:
         if not isinstance(found, Mapping):
             raise ConfigError(f"{self.where} {key}: expected one entry per name, got {found!r}")
         for name in found:
-            if not str(name).isidentifier():
+            if not str(name).isidentifier() or str(name).startswith("_"):
                 raise ConfigError(
-                    f"{self.where} {key}: {name!r} cannot be used in a formula; use letters and _"
+                    f"{self.where} {key}: {name!r} cannot be used in a formula; use letters and _, not at the start"
                 )
         return [(str(name), (part, f"{self.where} {key}.{name}")) for name, part in found.items()]
 
@@ -222,10 +222,10 @@ def _column(header: str, kind: Any, where: str) -> Column:
         raise ConfigError(
             f"{where}.{name}: a formula cannot use this name; write {{kind: {kind}, as: other_name}}"
         )
-    bare = str(kind).removesuffix("!")
+    bare = str(kind).removesuffix("!").removesuffix("?")
     if bare not in COLUMN_TYPES:
         raise ConfigError(f"{where}.{name}: " + unknown_name("column type", bare, COLUMN_TYPES))
-    return Column(name, bare, str(kind).endswith("!"), str(header))
+    return Column(name, bare, str(kind).endswith("!"), str(header), str(kind).endswith("?"))
 
 
 def _flag(name: str, part: tuple[Any, str]) -> Flag:

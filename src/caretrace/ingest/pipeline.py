@@ -109,10 +109,13 @@ class _Run:
         self.rows: dict[str, Any] = {}
         self.tables: dict[str, TableQuality] = {}
         self.views: dict[str, TableQuality] = {}
+        self.prepared = folder
+        self.official = False  # whether the source itself said of anybody who is held out
 
     def all(
         self, raw: Path, prepared: Path, consumed: list[str], splits: str, subjects_per_file: int
     ) -> dict[str, Any]:
+        self.prepared = prepared
         files = _find(self.mapping, prepared, raw)
         for name, found in files.items():
             tables.check_headers(self.mapping.tables[name], found)
@@ -132,7 +135,7 @@ class _Run:
             self._events(name)
         assigned = self._splits(splits)
         around = self._around(raw, files, consumed)
-        return self._write(assigned, around, splits, subjects_per_file)
+        return self._write(assigned, around, subjects_per_file)
 
     def _looked_into(self) -> list[str]:
         """The subject table, and then those with a key or a view."""
@@ -232,18 +235,19 @@ class _Run:
         return table.subject
 
     def _splits(self, splits: str) -> dict[int, str]:
-        everyone = self.engine.fetch(self.engine.table("subjects"))[schema.SUBJECT_ID].to_pylist()
+        everyone = self.engine.fetch(self.engine.table(tables.SUBJECTS))[schema.SUBJECT_ID].to_pylist()
         assigned = split_subjects(everyone, DEFAULT_FRACTIONS)
         rows = self.rows[self.mapping.subjects]
         for official in reversed(self.mapping.official_splits if splits == "official" else ()):
             names = {column: rows[column] for column in rows.columns}
             chosen = rows.filter(ibis.coalesce(official.when.compile(names), False))
             for subject in self.engine.fetch(chosen)[self._subject_column()].to_pylist():
+                self.official = True
                 assigned[subject] = split_of(subject, official.fractions)
         return assigned
 
     def _write(
-        self, assigned: Mapping[int, str], around: dict[str, Any], splits: str, subjects_per_file: int
+        self, assigned: Mapping[int, str], around: dict[str, Any], subjects_per_file: int
     ) -> dict[str, Any]:
         total = sum(table.events for table in (*self.tables.values(), *self.views.values()))
         self.progress("writing", 0, total)
@@ -261,8 +265,9 @@ class _Run:
         writing.write_splits(assigned, self.folder)
         self._write_names()
         writing.write_metadata(self.mapping, self.folder)
-        shutil.copyfile(self.mapping.folder / "predicates.yaml", self.folder / schema.PREDICATES_FILE)
-        official = splits == "official" and bool(self.mapping.official_splits)
+        own = self.prepared / "predicates.yaml"  # a source whose datasets bring their own definitions
+        predicates = own if own.exists() else self.mapping.folder / "predicates.yaml"
+        shutil.copyfile(predicates, self.folder / schema.PREDICATES_FILE)
         header = {
             "source": self.mapping.source,
             "caretrace_version": caretrace.__version__,
@@ -270,7 +275,7 @@ class _Run:
             "codes": codes,
             "splits": {name: list(assigned.values()).count(name) for name in schema.SPLITS},
             "time_zone": self.zone or "as written",
-            "splits_by": "the source's own split" if official else "salted hash of subject_id",
+            "splits_by": "the source's own split" if self.official else "salted hash of subject_id",
         }
         quality = report(header, self.tables, self.views, {**around, "codes_with_mixed_units": mixed_units})
         written = sum(
@@ -333,14 +338,14 @@ class _Run:
     def _count(self, path: Path, label: str) -> int:
         file, expected = _raw_file(path, label), estimated_rows(path)
         malformed = self.engine.load(
-            "counted",
+            "_counted",
             [file],
             file.header[:1],
             lambda text: text.select(FILE),
             lambda done: self.progress(f"counting {label}", done * expected, expected),
         )
-        rows = self.engine.count(self.engine.table("counted")) + len(malformed)
-        self.engine.drop("counted")
+        rows = self.engine.count(self.engine.table("_counted")) + len(malformed)
+        self.engine.drop("_counted")
         return rows
 
 

@@ -36,7 +36,7 @@ from caretrace.ingest.reading import scan
 EARLIER_END, QUANTITY_FLAG = "_earlier_end", "_quantity_flag"
 _PARTS = (COLUMN, VALUE, REASON)
 # Tables of the engine that every source has.
-SUBJECTS, QUANTITIES = "subjects", "quantities"
+SUBJECTS, QUANTITIES = "_subjects", "_quantities"
 
 
 def check_headers(table: Table, files: Sequence[RawFile]) -> None:
@@ -47,7 +47,7 @@ def check_headers(table: Table, files: Sequence[RawFile]) -> None:
     """
     for file in files:
         for column in table.columns:
-            if file.written(column.header) is not None:
+            if column.optional or file.written(column.header) is not None:
                 continue
             hint = ""
             if len(file.header) == 1 and any(mark in file.header[0] for mark in ";\t|"):

@@ -61,7 +61,7 @@ def write_data(
     counted = engine.fetch(events.group_by(schema.SUBJECT_ID).aggregate(rows=events.count()))
     counts = dict(zip(counted[schema.SUBJECT_ID].to_pylist(), counted["rows"].to_pylist(), strict=True))
     shards, members = _shards(split_of, counts, subjects_per_file)
-    members_table = engine.create("shards", members)
+    members_table = engine.create("_shards", members)
     joined = events.inner_join(members_table, events[schema.SUBJECT_ID] == members_table["_member"])
     ordered = joined.order_by(
         ["_shard", schema.SUBJECT_ID, joined[schema.TIME].asc(nulls_first=True), *ORDER]

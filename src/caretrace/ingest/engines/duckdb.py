@@ -118,13 +118,13 @@ class DuckDB(Engine):
         self.drop(name)
         self._loaded[name], malformed, start = [], [], 0
         for index, file in enumerate(files):
-            self._view("scanned", file, columns)
+            self._view("_scanned", file, columns)
             try:
                 with self._watched(lambda done, i=index: share((i + done) / len(files))):  # type: ignore[misc]
                     if index:
-                        self.connection.insert(_store(name), typed(self.table("scanned")))
+                        self.connection.insert(_store(name), typed(self.table("_scanned")))
                     else:
-                        self.create(_store(name), typed(self.table("scanned")))
+                        self.create(_store(name), typed(self.table("_scanned")))
             except duckdb.OutOfMemoryException:
                 raise
             except duckdb.Error as error:
@@ -149,24 +149,24 @@ class DuckDB(Engine):
         self.connection.con.interrupt()
 
     def raw_rows(self, name: str, files: Sequence[RawFile], positions: Any) -> Any:
-        self.create("wanted", positions)
+        self.create("_wanted", positions)
         found = []
         for file, loaded in zip(files, self._loaded[name], strict=True):
             end = loaded.start + loaded.rows
             inside = (
-                f"(SELECT {POSITION} FROM wanted WHERE {POSITION} >= {loaded.start} AND {POSITION} < {end})"
+                f"(SELECT {POSITION} FROM _wanted WHERE {POSITION} >= {loaded.start} AND {POSITION} < {end})"
             )
             if not self._sql(f"SELECT count(*) FROM {inside}").fetchone()[0]:
                 continue
-            self._view("scanned", file, file.header)
+            self._view("_scanned", file, file.header)
             rows = self._arrow(
-                f"SELECT * FROM (SELECT row_number() OVER () - 1 + {loaded.start} AS {POSITION}, * FROM scanned) "
+                f"SELECT * FROM (SELECT row_number() OVER () - 1 + {loaded.start} AS {POSITION}, * FROM _scanned) "
                 f"WHERE {POSITION} IN {inside} ORDER BY {POSITION}"
             ).read_all()
             good = rows[POSITION].to_numpy() - loaded.start
             numbers = good + 1 + np.searchsorted(loaded.before, good, side="right")
             found.append(rows.add_column(1, ROW, pa.array(numbers, pa.int64())))
-        self.drop("wanted")
+        self.drop("_wanted")
         return pa.concat_tables(found, promote_options="default") if found else None
 
     def _sql(self, statement: str) -> Any:
