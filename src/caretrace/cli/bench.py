@@ -26,7 +26,7 @@ def command(
     name: Annotated[
         str | None, typer.Argument(help="Which benchmark; without a name they are listed.")
     ] = None,
-    options: Annotated[
+    arguments: Annotated[
         list[str] | None,
         typer.Argument(help="Options of the benchmark itself, after `--`; `-- --help` lists them."),
     ] = None,
@@ -57,8 +57,8 @@ def command(
         return
     if name not in scripts:
         raise ConfigError(unknown_name("benchmark", name, scripts))
-    passed = [*(options or []), *(["--peers", str(peers)] if peers else [])]
-    found = {"bench": name, "machine": machine(), **_run(scripts[name][0], passed, console)}
+    given = [*(arguments or []), *(["--peers", str(peers)] if peers else [])]
+    found = {"bench": name, "machine": machine(), **_run(scripts[name][0], given, console)}
     console.table(
         f"{name} on {found['machine']}, {found['threads']} threads",
         ("case", "unit", "ours", "peers", "speed-up", "peak MiB"),
@@ -108,11 +108,11 @@ def _find() -> Path:
     )
 
 
-def _run(script: Path, passed: list[str], console: Console) -> dict[str, Any]:
+def _run(script: Path, arguments: list[str], console: Console) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         result = Path(scratch) / "result.json"
         process = subprocess.run(  # noqa: S603 - our own script, run by our own interpreter
-            [sys.executable, str(script), *passed, "--result", str(result)],
+            [sys.executable, str(script), *arguments, "--result", str(result)],
             check=False,
             # Standard output is for figures alone, so what the script prints goes beside it.
             stdout=subprocess.DEVNULL if console.quiet else sys.stderr.fileno(),
