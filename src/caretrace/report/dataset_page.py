@@ -7,12 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
+from caretrace import schema
 from caretrace.dataset import Dataset
 from caretrace.report import charts, page
 from caretrace.report.quality import read_quality
 from caretrace.report.story import is_simulated
 from caretrace.report.summary import summarise_dataset
 from caretrace.report.wording import MISSING, count, plural, readable
+
+# Quarantined rows of one table that are listed.
+_MOST_SET_ASIDE = 10
 
 _SECTIONS = (
     ("counts", "In short"),
@@ -57,6 +63,8 @@ def _values(dataset: Dataset, summary: Mapping[str, Any]) -> dict[str, Any]:
         "lengths": charts.record_lengths(days["edges"], days["counts"]) if days else None,
         "widest": max([1, *summary["event_types"].values()]),
         "quality": read_quality(summary["quality"]),
+        "set_aside": _set_aside(dataset),
+        "set_aside_most": _MOST_SET_ASIDE,
         "facts_table": [
             ("Folder", str(dataset.path)),
             *((readable(key), _plain(value)) for key, value in metadata.items() if value not in (None, "")),
@@ -102,6 +110,18 @@ def _cards(summary: Mapping[str, Any]) -> list[dict[str, str]]:
             else "no quality report stored",
         },
     ]
+
+
+def _set_aside(dataset: Dataset) -> list[dict[str, Any]]:
+    """Places and reasons of the first quarantined rows; not their values, as pages travel further than data."""
+    columns = ("file", "row", "column", "reason")
+    found: list[dict[str, Any]] = []
+    for path in sorted((dataset.path / schema.QUARANTINE_DIR).glob("*.parquet")):
+        rows = pl.scan_parquet(path)
+        known = [name for name in columns if name in rows.collect_schema()]
+        first = rows.select(known).head(_MOST_SET_ASIDE).collect().to_dicts()
+        found += [{name: row.get(name) for name in columns} for row in first]
+    return found
 
 
 def _plain(value: Any) -> str:

@@ -10,6 +10,9 @@ from caretrace.report.wording import finite, plural, readable
 
 Json = Mapping[str, Any]
 
+# Values of a flag that are listed.
+_MOST = 5
+
 
 @dataclass(frozen=True)
 class TableQuality:
@@ -41,12 +44,16 @@ class Remark:
         what: Reason or flag, in words.
         rows: How many rows.
         kept: Flagged rows stay in the data; quarantined ones do not.
+        flag: Short name of the flag, empty for quarantined rows.
+        by: (value, rows) of the most frequent values that a flag tells apart.
     """
 
     table: str
     what: str
     rows: int | None
     kept: bool
+    flag: str = ""
+    by: tuple[tuple[str, int | None], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -57,11 +64,13 @@ class Quality:
         tables: One entry per raw table or view that was read.
         remarks: Every quarantine reason and flag with its count.
         not_read: (file, why) of what was left alone.
+        mixed_units: (code, units) of codes whose values come in several units.
     """
 
     tables: tuple[TableQuality, ...]
     remarks: tuple[Remark, ...]
     not_read: tuple[tuple[str, str], ...]
+    mixed_units: tuple[tuple[str, str], ...] = ()
 
     def total(self, column: str) -> int | None:
         """Sum of `read`, `loaded`, `quarantined` (of tables) or `events` (of views too); None if unknown."""
@@ -81,6 +90,11 @@ def read_quality(value: Json | None) -> Quality | None:
         tables=tuple(_table(name, row, view) for name, row, view in named),
         remarks=tuple(remark for name, row, _ in named for remark in _remarks(name, row)),
         not_read=tuple(_not_read(value)),
+        mixed_units=tuple(
+            (code, ", ".join(map(str, units)))
+            for code, units in _items(value.get("codes_with_mixed_units"))
+            if isinstance(units, list)
+        ),
     )
 
 
@@ -94,11 +108,11 @@ def _remarks(table: str, row: Json) -> Iterator[Remark]:
         yield Remark(table, readable(reason), _integer(rows), kept=False)
     for name, flag in _items(row.get("flags")):
         if isinstance(flag, Mapping):
-            yield Remark(
-                table, str(flag.get("meaning") or readable(name)), _integer(flag.get("rows")), kept=True
-            )
+            what, by = str(flag.get("meaning") or readable(name)), list(_items(flag.get("by")))[:_MOST]
+            counts = tuple((entry, _integer(rows)) for entry, rows in by)
+            yield Remark(table, what, _integer(flag.get("rows")), kept=True, flag=name, by=counts)
         else:
-            yield Remark(table, readable(name), _integer(flag), kept=True)
+            yield Remark(table, readable(name), _integer(flag), kept=True, flag=name)
 
 
 def _not_read(value: Json) -> Iterator[tuple[str, str]]:
