@@ -14,6 +14,7 @@ from caretrace.ingest.engines.base import POSITION, Engine, Share
 from caretrace.ingest.expressions import UNKNOWN_PART
 from caretrace.ingest.joins import joined
 from caretrace.ingest.mapping import Event, SourceMapping, Table, View
+from caretrace.ingest.number_text import number_text
 from caretrace.ingest.quality import (
     DICTIONARY,
     DICTIONARY_MEANING,
@@ -129,21 +130,17 @@ def _append(
             "_table": ibis.literal(order[0], "int16"),
             "_event": ibis.literal(order[1], "int16"),
             POSITION: rows[POSITION],
-        }
-    )
-    engine.insert(EVENTS, found)
-    described = rows.select(
-        **{
-            schema.CODE: text(event.code, UNKNOWN_PART),
             schema.DESCRIPTION: text(event.description),
             schema.UNIT: text(event.unit),
             schema.EVENT_TYPE: text(event.event_type),
             schema.PARENT_CODES: _several([text(parent) for parent in event.parent_codes]),
         }
     )
-    codes = described.group_by(schema.CODE, schema.UNIT, schema.EVENT_TYPE).aggregate(
-        **{name: described[name].min() for name in (schema.DESCRIPTION, schema.PARENT_CODES)},
-        count=described.count(),
+    found = engine.staged("_event", found)
+    engine.insert(EVENTS, found.select(*_EVENT_COLUMNS.names))
+    codes = found.group_by(schema.CODE, schema.UNIT, schema.EVENT_TYPE).aggregate(
+        **{name: found[name].min() for name in (schema.DESCRIPTION, schema.PARENT_CODES)},
+        count=found.count(),
         _table=ibis.literal(order[0], "int16"),
         _event=ibis.literal(order[1], "int16"),
     )
@@ -221,7 +218,7 @@ def _count(
 
 
 def _count_by(engine: Engine, rows: Any, value: Any) -> dict[str, int]:
-    found = rows.select(_by=value.cast("string")).group_by("_by").aggregate(rows=ibis._.count())
+    found = rows.select(_by=number_text(value)).group_by("_by").aggregate(rows=ibis._.count())
     counted = {str(entry["_by"]): int(entry["rows"]) for entry in engine.fetch(found).to_pylist()}
     return dict(sorted(counted.items(), key=lambda item: (-item[1], item[0])))
 

@@ -82,10 +82,14 @@ class DuckDB(Engine):
         return self.connection.table(name)
 
     def create(self, name: str, content: Any) -> Any:
-        return self.connection.create_table(name, content, overwrite=True)
+        if isinstance(content, pa.Table):
+            return self.connection.create_table(name, content, overwrite=True)
+        self._sql(f"CREATE OR REPLACE TABLE {_quoted(name)} AS {self.connection.compile(content)}")
+        return self.table(name)
 
     def staged(self, name: str, rows: Any) -> Any:
-        return self.connection.create_view(name, rows, overwrite=True)
+        self._sql(f"CREATE OR REPLACE VIEW {_quoted(name)} AS {self.connection.compile(rows)}")
+        return self.table(name)
 
     def create_empty(self, name: str, columns: Any) -> Any:
         return self.connection.create_table(name, schema=columns, overwrite=True)
@@ -98,11 +102,12 @@ class DuckDB(Engine):
             self.connection.drop_table(name, force=True)
 
     def insert(self, name: str, rows: Any, share: Share | None = None) -> None:
+        statement = f"INSERT INTO {_quoted(name)} BY NAME {self.connection.compile(rows)}"
         with self._watched(share):
-            self.connection.insert(name, rows)
+            self._sql(statement)
 
     def batches(self, rows: Any) -> Any:
-        return self._arrow(str(ibis.to_sql(rows, dialect="duckdb")))
+        return self._arrow(self.connection.compile(rows))
 
     def subject_number(self, name: Any) -> Any:
         return ("0x" + name.hexdigest("md5").substr(0, 15)).try_cast("int64")
@@ -122,7 +127,7 @@ class DuckDB(Engine):
             try:
                 with self._watched(lambda done, i=index: share((i + done) / len(files))):  # type: ignore[misc]
                     if index:
-                        self.connection.insert(_store(name), typed(self.table("_scanned")))
+                        self.insert(_store(name), typed(self.table("_scanned")))
                     else:
                         self.create(_store(name), typed(self.table("_scanned")))
             except duckdb.OutOfMemoryException:
