@@ -153,7 +153,8 @@ def _checked(name: str, found: Measured, out: Path, rows: int, tables: Path) -> 
         raise RuntimeError(f"{name} wrote {written:,} rows where chartevents alone has {rows:,}")
     disk = found.disk_mib - sum(path.stat().st_size for path in tables.rglob("*.gz")) / 2**20
     say(
-        f"{name}: {rows:,} rows in {found.seconds:.1f} s, {rows / found.seconds:,.0f} rows/s, "
+        f"{name}: {rows:,} rows in {found.seconds:.1f} s ({found.cpu_seconds:.1f} s of processor time), "
+        f"{rows / found.seconds:,.0f} rows/s, "
         f"{found.peak_mib:,.0f} MiB of memory, {disk:,.0f} MiB of disk"
     )
     return dataclasses.replace(found, disk_mib=disk)

@@ -65,6 +65,7 @@ def test_memory_is_that_of_all_processes_together(tmp_path):
     assert 400 < found.peak_mib < 600
     assert found.disk_mib > 5
     assert found.seconds > 1
+    assert 0.02 < found.cpu_seconds < found.seconds * 2
     assert (found.code, found.output) == (1, "done")
 
 
