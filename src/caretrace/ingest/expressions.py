@@ -27,6 +27,7 @@ import ibis
 import ibis.expr.types as ir
 
 from caretrace.errors import ConfigError, unknown_name
+from caretrace.ingest.number_text import number_text, whole
 
 # The part of a code whose value is empty, as in the public MEDS extractions.
 UNKNOWN_PART = "UNK"
@@ -80,8 +81,13 @@ def _span(seconds: float) -> Callable[[Any], Any]:
     return interval
 
 
+def _divided(value: Any, by: Any) -> Any:
+    """A quotient, null where it is none: engines disagree on what division by zero gives."""
+    return value / (by.nullif(0) if isinstance(by, ir.Value) else by)
+
+
 def _short(value: Any, digits: int = 4) -> Any:
-    return value.round(digits).cast("string").re_replace(r"\.0$", "")
+    return number_text(value, digits)
 
 
 def _cases(value: Any, *pairs: Any) -> Any:
@@ -99,8 +105,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], str]] = {
     "missing_if": (lambda value, empty: value.nullif(empty), "empty where the value equals the second one"),
     "cases": (_cases, "cases(value, 1, 'a', 2, 'b', otherwise): the text that belongs to the value"),
     "number": (number, "text as a number, empty when it is not one"),
-    "whole": (lambda value: value.cast("int64"), "a number without its fraction"),
-    "text": (lambda value: value.cast("string"), "any value as text"),
+    "whole": (whole, "a number without its fraction"),
+    "text": (number_text, "any value as text"),
     "short": (_short, "a number as text with at most 4 (or n) decimals and no trailing .0"),
     "strip": (lambda value: value.strip(), "text without blanks at its ends"),
     "upper": (lambda value: value.upper(), "text in capitals"),
@@ -148,7 +154,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: lambda a, b: a + b,
     ast.Sub: lambda a, b: a - b,
     ast.Mult: lambda a, b: a * b,
-    ast.Div: lambda a, b: a / b,
+    ast.Div: _divided,
 }
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], Any]] = {
     ast.Eq: lambda a, b: a == b,
@@ -282,7 +288,7 @@ def _join(left: Any, right: Any) -> Any:
 def _as_text(value: Any, empty: str | None) -> ir.StringValue:
     if not isinstance(value, ir.Value):
         value = ibis.literal(value)
-    text = stripped(value).nullif("") if value.type().is_string() else value.cast("string")
+    text = stripped(value).nullif("") if value.type().is_string() else number_text(value)
     return text if empty is None else ibis.coalesce(text, empty)
 
 

@@ -28,6 +28,7 @@ from caretrace.ingest.mapping import (
     SourceMapping,
     Table,
 )
+from caretrace.ingest.number_text import number_text
 from caretrace.ingest.quality import TableQuality
 from caretrace.ingest.quantities import Converted, convert
 from caretrace.ingest.reading import scan
@@ -144,7 +145,7 @@ def judge(
         found, marks = _mark(found, marks, repeat, why), marks + 1
     if table.quantity is not None:
         quantity, written = _converted(engine, table, found, names), table.quantity.value
-        value = written.compile({name: quantity.rows[name] for name in names}).cast("string")
+        value = number_text(written.compile({name: quantity.rows[name] for name in names}))
         why = (written.text, value, quantity.problem)
         found, marks = _mark(quantity.rows, marks, quantity.problem.notnull(), why), marks + 1
     first = {part: ibis.coalesce(*(found[f"{part}_{i}"] for i in range(marks))) for part in _PARTS}
