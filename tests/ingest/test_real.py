@@ -19,7 +19,10 @@ def test_physionet_2012_in_under_a_minute(caretrace_data, tmp_path):
     assert quality["subjects"] == 8000
     assert quality["splits"]["held_out"] == 4000
     assert quality["tables"]["series"]["rows_read"] == 1_753_980 + 1_758_535
-    assert quality["rows_quarantined"] == 0
+    quarantined = pl.read_parquet(tmp_path / "out" / schema.QUARANTINE_DIR / "series.parquet")
+    parameters = dict(quarantined["raw.Parameter"].value_counts().rows())
+    assert parameters == {"Weight": 255, "Temp": 205, "Height": 20, "pH": 15, "Urine": 2, "WBC": 1, "K": 1}
+    assert quarantined["reason"].str.contains("is outside what is possible").all()
     codes = dict(pl.read_parquet(tmp_path / "out" / schema.CODES_FILE).select("code", "count").rows())
     assert codes["HOSPITAL_DISCHARGE//DIED"] == codes["MEDS_DEATH"] == 1122
     assert codes["HR//bpm"] == 457_144
