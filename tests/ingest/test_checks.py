@@ -59,9 +59,8 @@ def local_times():
     """Any second from 1901 to 2200, and every quarter of an hour around clock changes of 2021."""
     random = np.random.default_rng(0).integers(0, 299 * 365 * 86_400, 2_000).tolist()
     anywhere = [dt.datetime(1901, 1, 1) + dt.timedelta(seconds=seconds) for seconds in random]  # noqa: DTZ001
-    days = [
-        dt.datetime(2021, month, day) for month, day in ((3, 14), (3, 28), (4, 4), (10, 3), (10, 31), (11, 7))
-    ]  # noqa: DTZ001
+    dates = ((3, 14), (3, 28), (4, 4), (10, 3), (10, 31), (11, 7))
+    days = [dt.datetime(2021, month, day) for month, day in dates]  # noqa: DTZ001
     around = [
         day + dt.timedelta(minutes=15 * slot, seconds=edge)
         for day in days

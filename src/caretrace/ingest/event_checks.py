@@ -34,9 +34,9 @@ MEANINGS = {
 
 _LONG_BYTES = 1_000_000
 _DAY = 86_400_000_000  # microseconds
-# A stay is taken this much longer at both ends before a measurement counts as outside, and before one
-# moved by a year counts as inside.
-_OUTSIDE, _INSIDE = 30 * _DAY, 1 * _DAY
+# A measurement counts as outside a stay this long before its start or after its end; one moved by a year
+# must come to lie in the stay itself.
+_OUTSIDE, _INSIDE = 30 * _DAY, 0
 _STARTS = (schema.HOSPITAL_ADMISSION, schema.ICU_ADMISSION)
 _ENDS = (schema.HOSPITAL_DISCHARGE, schema.ICU_DISCHARGE)
 
