@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from caretrace import schema
+from caretrace.data import inputs as inputs_module
 from caretrace.data.inputs import HOURS_BEFORE, SAMPLE, collect_inputs
 from caretrace.dataset import Dataset
 from caretrace.errors import DatasetError
@@ -197,3 +198,19 @@ def test_take_renumbers(dataset):
     assert seen(some, 0) == seen(inputs, 1)
     assert seen(some, 1) == seen(inputs, 2)
     assert some.outcomes.tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("pairs", [1, 5, 40])
+def test_a_long_stay_in_portions_gives_the_same(tmp_path, monkeypatch, pairs):
+    """A stay of five years with a label every day would be 400 million pairs at once."""
+    rows = [(subject, float(hour), "LAB//a", float(hour)) for subject in (1, 4) for hour in range(40)]
+    dataset = Dataset(write_meds(tmp_path / "long", rows, SPLITS))
+    asked = labels(*((subject, hour, False) for subject in (1, 4) for hour in range(5, 40, 7)))
+    whole = collect_inputs(dataset, asked, lookback_hours=3.0)
+    monkeypatch.setattr(inputs_module, "_PAIRS", pairs)
+    portions = []
+    cut = inputs_module._precede
+    monkeypatch.setattr(inputs_module, "_precede", lambda *given: portions.append(1) or cut(*given))
+    assert collect_inputs(dataset, asked, lookback_hours=3.0).measurements.equals(whole.measurements)
+    assert len(portions) > 1
+    assert whole.measurements[HOURS_BEFORE].max() == 3

@@ -6,7 +6,7 @@ This is the only place where measurements are cut off, so it is the only place a
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import polars as pl
@@ -20,6 +20,8 @@ SAMPLE = "sample"
 HOURS_BEFORE = "hours_before"
 
 _MICROSECONDS_PER_HOUR = 3_600_000_000
+# Pairs of a label and a measurement of its subject that are held at once: about half a gigabyte.
+_PAIRS = 5_000_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,8 +103,9 @@ def collect_inputs(
     files = dataset.files(split) or dataset.files()  # other tools need not keep splits in folders
     parts: list[pl.DataFrame] = []
     for number, file in enumerate(files, start=1):
-        seen = _precede(scan_file(file), asked.lazy(), lookback_hours)
-        parts.append(seen.join(types, on=schema.CODE, how="left").collect())
+        for some in _few_enough(scan_file(file), asked):
+            seen = _precede(scan_file(file), some.lazy(), lookback_hours)
+            parts.append(seen.join(types, on=schema.CODE, how="left").collect())
         if progress:
             progress(number, len(files))
     gathered = pl.concat(parts) if parts else _empty()
@@ -112,6 +115,20 @@ def collect_inputs(
             "check that the subjects of a split are in its folder under data/, and the prediction times"
         )
     return Inputs(known, _ordered(gathered))
+
+
+def _few_enough(measurements: pl.LazyFrame, asked: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    """The labels of one file in portions, so that labels beside measurements fit in memory.
+
+    A stay of five years with a label every day is 400 million pairs; nearly none of them is in a window.
+    """
+    rows = measurements.group_by(schema.SUBJECT_ID).agg(_rows=pl.len()).collect()
+    here = asked.join(rows, on=schema.SUBJECT_ID, how="inner", maintain_order="left")
+    portions = here.with_columns(_portion=(pl.col("_rows").cast(pl.Int64).cum_sum() - 1) // _PAIRS)
+    for portion in portions.partition_by("_portion", maintain_order=True):
+        yield portion.select(asked.columns)
+    if here.is_empty():
+        yield asked.clear()
 
 
 def _precede(measurements: pl.LazyFrame, asked: pl.LazyFrame, lookback_hours: float | None) -> pl.LazyFrame:
