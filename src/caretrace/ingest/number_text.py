@@ -55,8 +55,12 @@ def number_text(value: Any, decimals: int = _ALL) -> Any:
 def raw_number_text(value: Any) -> Any:
     """A number of a typed file as text: as `number_text`, and words where that has none."""
     number = value.cast("float64")
+    text = number_text(value)
+    if value.type().is_float32():  # 0.1, where these are all digits that float32 holds, and not 0.10000000149
+        fewer = number_text(value, 6)
+        text = ibis.ifelse(fewer.try_cast("float32") == value, fewer, text)
     words = ibis.cases((number.isnan(), "nan"), (number > 0, "1e39 or more"), (number < 0, "-1e39 or less"))
-    return ibis.coalesce(number_text(value), words)
+    return ibis.coalesce(text, words)
 
 
 def whole(value: Any) -> Any:
@@ -67,8 +71,8 @@ def whole(value: Any) -> Any:
 def _digits(number: Any, size: Any, unit: float, decimals: int) -> Any:
     """A number in a unit with so many decimals, half rounded away from zero; size/unit·10^decimals < 1e15."""
     power = 10**decimals
-    parts = (size / unit * float(power) + 0.5).floor().cast("int64")
+    parts = whole(size / unit * float(power) + 0.5)
     rest = parts % power
     fraction = ("." + (rest + power).cast("string").substr(1)).re_replace(r"\.?0*$", "") if decimals else ""
     sign = ibis.ifelse((number < 0) & (parts > 0), "-", "")
-    return sign + ((parts - rest) / power).cast("int64").cast("string") + fraction
+    return sign + ((parts - rest) / power).try_cast("int64").cast("string") + fraction

@@ -105,7 +105,7 @@ class Engine(abc.ABC):
         Args:
             name: Table made by `load`.
             files: The files it was made from.
-            positions: Ibis table with one column, `POSITION`.
+            positions: Ibis or Arrow table with one column, `POSITION`.
 
         Returns:
             Arrow table ordered by `POSITION`: it, `FILE`, `ROW` and every column of every header as text.

@@ -20,23 +20,25 @@ _REGEXES = (ops.RegexSearch, ops.RegexExtract, ops.RegexReplace)
 @ibis.udf.scalar.builtin(name="btrim")
 def _trimmed(text: str, letters: str) -> str:
     """Spark's function of that name."""
+    raise NotImplementedError
 
 
 @ibis.udf.scalar.builtin(name="unix_micros")
 def _microseconds(time: dt.timestamp) -> int:
     """Spark's function of that name; it takes times with a zone only."""
+    raise NotImplementedError
 
 
 @ibis.udf.scalar.builtin(name="to_timestamp_ltz")
 def _zoned(time: dt.timestamp) -> dt.timestamp:
     """Spark's function of that name."""
+    raise NotImplementedError
 
 
 @ibis.udf.scalar.builtin(name="make_timestamp_ntz")
-def _made(  # noqa: PLR0917 - as Spark has it
-    year: int, month: int, day: int, hour: int, minute: int, second: int
-) -> dt.timestamp:
+def _made(year: int, month: int, day: int, hour: int, minute: int, second: int) -> dt.timestamp:
     """Spark's function of that name."""
+    raise NotImplementedError
 
 
 def for_spark(rows: Any) -> Any:
