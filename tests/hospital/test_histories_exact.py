@@ -131,6 +131,7 @@ def test_the_sampler_draws_what_the_likelihood_says() -> None:
     drawn = draw(subjects, 1, model)
     lists = drawn.histories.to_lists(model)
     cell = Counter(zip(drawn.histories.age, drawn.histories.sex, map(tuple, lists), strict=True))
+    assert {codes for visits in lists for codes in visits} == set(SETS)
     statistic, cells, rest, rest_seen = 0.0, 0, 0.0, 0
     for age, sex in itertools.product(range(3), range(2)):
         for history in every_history():
@@ -144,6 +145,25 @@ def test_the_sampler_draws_what_the_likelihood_says() -> None:
     statistic += (rest_seen - rest) ** 2 / rest
     assert cells > 500
     assert chi2.sf(statistic, cells) > 1e-3
+
+
+def test_the_sampler_remembers_what_only_the_first_visit_had() -> None:
+    """Three visits: how often each pattern of one chronic code occurs, against the sum over all histories."""
+    only = np.zeros((3, 2))
+    only[AGE, 0] = 1
+    model = dataclasses.replace(tiny_model(), visits=np.array([[0.0, 0.0, 1.0]] * 2), demographics=only)
+    histories = list(itertools.product(SETS, repeat=3))
+    n = len(histories)
+    p = np.exp(log_likelihoods(from_lists(histories, [AGE] * n, ["F"] * n, model), model))
+    assert abs(p.sum() - 1) < 1e-9
+    expected: Counter[tuple[bool, ...]] = Counter()
+    for history, chance in zip(histories, p, strict=True):
+        expected[tuple("C2" in codes for codes in history)] += 20_000 * chance
+    drawn = draw(20_000, 8, model).histories.to_lists(model)
+    seen = Counter(tuple("C2" in codes for codes in visits) for visits in drawn)
+    statistic = sum((seen[pattern] - e) ** 2 / e for pattern, e in expected.items())
+    assert len(expected) == 8
+    assert chi2.sf(statistic, 7) > 1e-3
 
 
 def test_a_list_gives_the_same_as_arrays_whatever_the_order_of_codes() -> None:
@@ -260,7 +280,8 @@ def test_no_subjects_are_no_error() -> None:
 
 
 def test_entropy_of_a_tiny_population_is_the_enumerated_one() -> None:
-    model = tiny_model()
+    one_sided = np.broadcast_to([0.85, 0.15], (3, 2, 2))
+    model = dataclasses.replace(tiny_model(), phenotype=one_sided, visits=np.array([[0.9, 0.1], [0.1, 0.9]]))
     exact = codes = 0.0
     for age, sex in itertools.product(range(3), range(2)):
         for history in every_history():

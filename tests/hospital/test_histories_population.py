@@ -13,7 +13,6 @@ import pytest
 
 from caretrace.errors import ConfigError, OutputExistsError
 from caretrace.hospital.histories import (
-    AGE_EDITS,
     Drawn,
     catalogue,
     ccs_labels,
@@ -27,6 +26,12 @@ from caretrace.hospital.histories import (
 from caretrace.hospital.histories.catalogue import CHRONIC_CCS
 
 SUBJECTS = 8000
+AGE_EDITS = {
+    "newborn": (0, 0),
+    "pediatric": (0, 17),
+    "maternity": (12, 55),
+    "adult": (15, 124),
+}  # as published
 
 
 @pytest.fixture(scope="module")
