@@ -1,5 +1,8 @@
 """The simulated population beside real encounters (diabetes130): in the neighbourhood, not identical.
 
+A few constants were set by hand while looking at these very figures, so agreement shows that the population can
+look like this, not that it predicts anything.
+
 Both sides are brought to the shape of the real file: diabetic subjects, the first three diagnoses of each
 visit cut to ICD-9 categories, ages in bands of ten years. Run with `-s` to see the table.
 """

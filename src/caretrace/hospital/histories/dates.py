@@ -20,8 +20,8 @@ from caretrace.hospital.histories.sampling import Drawn
 START = np.datetime64("2002-01-01")  # first admissions fall in the `YEARS` from here; ICD-9 ended in 2015
 YEARS = 8
 AGE_OPEN = 124  # the oldest age of any code: no limit
-ACUTE_LATER = 0.4  # likewise, of an acute code; assumed
-ORDER_CHANCE = 0.1  # of the place in the list, against the fixed weight of 0 to 1; assumed
+ACUTE_LATER = 0.4  # likewise, of an acute code; by hand, see diabetes130
+ORDER_CHANCE = 0.1  # of the place in the list, against the fixed weight of 0 to 1; by hand, see diabetes130
 MARGIN = 3  # days a visit keeps from birthdays, so that ages by 365.25 days and by calendar agree
 GAP_SPREAD = 1.0  # sd of the log of a gap; assumed
 STAY_DAYS = 3.5  # mean length of a visit with few codes; assumed
