@@ -1,8 +1,9 @@
 """What phenotypes and episodes are made of: CCS categories, ages, sexes, sizes. All numbers are assumed.
 
 They were chosen so that the population looks like a hospital's. No optimiser fitted them, but some were set by
-hand while looking at diabetes130 (the diabetic phenotypes' ages, "young diabetic", `AGE_FLOOR`). CCS numbers are those of the
-single-level classification (`ccs.csv` has their names); a leading category comes before the ones after it.
+hand while looking at diabetes130 (the diabetic phenotypes' ages, "young diabetic", `AGE_FLOOR`). CCS numbers
+are those of the single-level classification (`ccs.csv` has their names); a leading category comes before the
+ones after it.
 """
 
 from __future__ import annotations
