@@ -1,11 +1,12 @@
 """What a MEDS dataset says about itself, as small tables: who is in it, in which split, and its codes.
 
-Of the data files only the subjects are read, batch by batch. They are not copied, unless a file lacks a column or calls
+Of the data files only the subjects are read, batch by batch. They are not copied, unless a file stands alone or calls
 `numeric_value` `value`: then they are rewritten, batch by batch, below `work`.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,8 @@ def prepare(raw: Path, work: Path, options: Mapping[str, str]) -> tuple[Path, li
         return raw, []
     work.mkdir(parents=True)
     headers = {label: _columns(path, label) for label, path in shards.items()}
-    if not all({*_NEEDED, *_ADDED} <= columns for columns in headers.values()) or not (raw / "data").is_dir():
+    renamed = any(_VALUE in found and schema.NUMERIC_VALUE not in found for found in headers.values())
+    if renamed or not (raw / schema.DATA_DIR).is_dir():
         consumed = [path.name if path.parent == raw else label for label, path in shards.items()]
         shards = {label: _rewritten(path, work / label) for label, path in shards.items()}
     else:
@@ -63,7 +65,10 @@ def prepare(raw: Path, work: Path, options: Mapping[str, str]) -> tuple[Path, li
     }
     pq.write_table(pa.table(subjects), work / "subjects.parquet")
     pq.write_table(_codes(raw), work / "codes.parquet")
-    return work, [*consumed, schema.SPLITS_FILE, schema.CODES_FILE]
+    own = raw / schema.PREDICATES_FILE
+    if own.is_file():  # what the tasks' words mean there, they mean here
+        shutil.copyfile(own, work / own.name)
+    return work, [*consumed, schema.SPLITS_FILE, schema.CODES_FILE, schema.PREDICATES_FILE]
 
 
 def _shards(raw: Path) -> dict[str, Path]:
