@@ -1,0 +1,341 @@
+"""The staff of a city's emergency care, one day after the other."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from caretrace.hospital.staff import burnout, fatigue
+from caretrace.hospital.staff.config import Staff
+from caretrace.hospital.staff.roster import (
+    ENDS,
+    LATE,
+    NIGHT,
+    OFF,
+    PARAMEDIC,
+    STARTS,
+    Posts,
+    plan_posts,
+    sleep_before,
+)
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclasses.dataclass(frozen=True)
+class Duties:
+    """Who works on a day; `[unit, shift]` for sums and means, `[duty]` for the rows.
+
+    Args:
+        present: People on duty.
+        kss: Their mean sleepiness.
+        overtime: Share who work overtime.
+        long: Share whose duty lasts 12 h or more.
+        burnt_out: Share who are burnt out.
+        post: Place in the roster, one entry per duty.
+        staff_id: Who works, `[duty]`.
+        shift: Of each duty.
+        extra: Whether a duty is overtime, `[duty]`.
+        long_duty: Whether it lasts 12 h or more, `[duty]`.
+        duty_kss: Mean sleepiness in a duty, `[duty]`.
+        duty_sleep: Hours slept before it, `[duty]`.
+    """
+
+    present: Ints
+    kss: Floats
+    overtime: Floats
+    long: Floats
+    burnt_out: Floats
+    post: Ints
+    staff_id: Ints
+    shift: Ints
+    extra: Bools
+    long_duty: Bools
+    duty_kss: Floats
+    duty_sleep: Floats
+
+
+@dataclasses.dataclass(frozen=True)
+class Turnover:
+    """Who left and who came on a day.
+
+    Args:
+        left: Ids of those who left, `[leaver]`.
+        hired: Ids of those who came, `[newcomer]`.
+        post: The posts they took, `[newcomer]`.
+    """
+
+    left: Ints
+    hired: Ints
+    post: Ints
+
+
+@dataclasses.dataclass
+class Workforce:
+    """State of every post and its holder; axis `[post]` unless stated.
+
+    Args:
+        posts: The roster.
+        required: People wanted, `[unit, shift]`.
+        c: Coefficients.
+        staff_id: Of the holder; -1 while vacant.
+        burnout: Latent, about standard normal.
+        trait: The part of it that is the person's own.
+        support: What the unit's support adds, `[post]`.
+        leaning: Fixed between 0 and 1; the intent to leave is there while its probability exceeds it.
+        offer: Days an offer still stands; 0 for none.
+        sick: Days of sickness left.
+        person_kss: The person's own offset in sleepiness.
+        s: Homeostatic process at waking.
+        woke: Clock hour of waking on the last day.
+        last: Shift worked on the last day.
+        run: Consecutive days worked.
+        tired: Sleepiness in the last duty.
+        next_id: Of the next person hired.
+    """
+
+    posts: Posts
+    required: Ints
+    c: Staff
+    staff_id: Ints
+    burnout: Floats
+    trait: Floats
+    support: Floats
+    leaning: Floats
+    offer: Floats
+    sick: Floats
+    person_kss: Floats
+    s: Floats
+    woke: Floats
+    last: Ints
+    run: Ints
+    tired: Floats
+    next_id: int
+
+    def branch(self) -> Workforce:
+        """An independent copy; what never changes is shared."""
+        other = copy.copy(self)
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, np.ndarray):
+                setattr(other, field.name, value.copy())
+        return other
+
+    def by_group(self, values: tuple[float, float, float]) -> Floats:
+        """One value per group (nurse, physician, paramedic), spread over the posts."""
+        return np.array(values)[self.posts.group]
+
+    @property
+    def burnt_out(self) -> Bools:
+        """Who is burnt out, `[post]`; vacant posts are not."""
+        c = self.c
+        limits = tuple(
+            burnout.threshold(p) for p in (c.burnout_nurse, c.burnout_physician, c.burnout_paramedic)
+        )
+        return (self.burnout > self.by_group(limits)) & (self.staff_id >= 0)  # type: ignore[arg-type]
+
+    @property
+    def intent_probability(self) -> Floats:
+        """Chance to intend to leave given burnout and offers, `[post]`."""
+        c = self.c
+        share = c.offer_rate * c.offer_days / 365
+        intercepts = tuple(
+            burnout.intent_intercept(p, c.leave_burnout, c.leave_offer, share)
+            for p in (c.leave_nurse, c.leave_physician, c.leave_paramedic)
+        )
+        offered = c.leave_offer * (self.offer > 0)
+        base = self.by_group(intercepts)  # type: ignore[arg-type]
+        return burnout.logistic(base + c.leave_burnout * self.burnout + offered)
+
+    @property
+    def intends_to_leave(self) -> Bools:
+        """Who intends to leave, `[post]`."""
+        return (self.leaning < self.intent_probability) & (self.staff_id >= 0)
+
+    def plan_day(self, day: int, influenza: float, rng: np.random.Generator) -> Duties:
+        """Fall ill, fill gaps, sleep and work: one day.
+
+        Args:
+            day: Since the start.
+            influenza: 0 outside a wave, 1 at its peak.
+            rng: Source of chance.
+        """
+        c, n = self.c, len(self.posts)
+        self.sick = np.maximum(self.sick - 1, 0)
+        rate = c.sick_start * np.exp(c.sick_burnout * self.burnout + c.sick_influenza * influenza)
+        falls = (rng.random(n) < rate) & (self.sick == 0)
+        self.sick[falls] = np.ceil(rng.exponential(c.sick_days, int(falls.sum())))
+        shift = self.posts.planned(day)
+        able = (self.sick == 0) & (self.staff_id >= 0)
+        shift[~able] = OFF
+        extra = self._fill(shift, able, rng)
+        long = extra & (rng.random(n) < c.fill_extension) | (self.posts.group == PARAMEDIC)
+        sleep, awake_kss = self._sleep_and_work(shift, rng)
+        return self._sum(shift, extra, long, sleep, awake_kss)
+
+    def _fill(self, shift: Ints, able: Bools, rng: np.random.Generator) -> Bools:
+        """Ask people on a free day to fill gaps; changes `shift`, returns who works overtime."""
+        c = self.c
+        extra = np.zeros(len(shift), np.bool_)
+        free = able & (shift == OFF) & (self.last != NIGHT)
+        units, shifts = self.required.shape
+        working = shift != OFF
+        have = np.bincount(
+            self.posts.unit[working] * shifts + shift[working], minlength=units * shifts
+        ).reshape(units, shifts)
+        gaps = np.maximum(self.required - have, 0)
+        order = rng.permutation(len(shift))
+        candidates = order[free[order]]
+        by_unit = candidates[np.argsort(self.posts.unit[candidates], kind="stable")]
+        bounds = np.searchsorted(self.posts.unit[by_unit], np.arange(units + 1))
+        for unit in np.flatnonzero(gaps.any(1)).tolist():
+            fill = c.fill_ambulance if gaps[unit, LATE] == 0 and have[unit, LATE] == 0 else c.fill_hospital
+            filled = rng.binomial(gaps[unit], fill)
+            wanted = np.repeat(np.arange(shifts), filled)
+            pool = by_unit[bounds[unit] : bounds[unit + 1]][: len(wanted)]
+            shift[pool] = wanted[: len(pool)]
+            extra[pool] = True
+        return extra
+
+    def _sleep_and_work(self, shift: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
+        """Hours slept and mean sleepiness in the day's duty, `[post]`; moves the sleep state on."""
+        c, n = self.c, len(shift)
+        twelve = self.posts.group == PARAMEDIC
+        mean, wake = sleep_before(shift, self.last == NIGHT, twelve, c)
+        mean = mean + c.sleep_run * np.maximum(self.run - 2, 0) + c.sleep_burnout * self.burnout
+        sleep = np.clip(mean + c.sleep_spread * rng.standard_normal(n), 2, 11)
+        up = np.maximum(24 + wake - sleep - self.woke, 4)
+        self.s = fatigue.asleep(fatigue.awake(self.s, up), sleep)
+        self.woke, self.last = wake, shift
+        self.run = np.where(shift == OFF, 0, self.run + 1)
+        kind, column = twelve.astype(np.int64), np.maximum(shift, 0)
+        start, end = STARTS[kind, column], ENDS[kind, column]
+        hours = [start + 1, (start + end) / 2, end - 1]
+        mean_kss = sum(fatigue.kss(fatigue.awake(self.s, h - wake), h) for h in hours) / len(hours)
+        mean_kss = np.clip(mean_kss + self.person_kss, 1, 9)
+        self.tired = np.where(shift == OFF, self.tired, mean_kss)
+        return sleep, mean_kss
+
+    def _sum(self, shift: Ints, extra: Bools, long: Bools, sleep: Floats, kss: Floats) -> Duties:
+        units, shifts = self.required.shape
+        post = np.flatnonzero(shift != OFF)
+        cell = self.posts.unit[post] * shifts + shift[post]
+
+        def total(weights: NDArray[Any]) -> Floats:
+            sums = np.bincount(cell, weights, minlength=units * shifts)
+            return sums.reshape(units, shifts).astype(np.float64)
+
+        present = total(np.ones(len(post)))
+        some = np.maximum(present, 1)
+        return Duties(
+            present.astype(np.int64),
+            np.where(present > 0, total(kss[post]) / some, self.c.kss_reference),
+            total(extra[post]) / some,
+            total(long[post]) / some,
+            total(self.burnt_out[post]) / some,
+            post,
+            self.staff_id[post],
+            shift[post],
+            extra[post],
+            long[post],
+            kss[post],
+            sleep[post],
+        )
+
+    def close_day(self, extra_patients: Floats, overdue: Floats, rng: np.random.Generator) -> Turnover:
+        """Let the day's load work on burnout; some leave, vacant posts are filled.
+
+        Args:
+            extra_patients: Patients per nurse above the reference, `[unit]`.
+            overdue: Share of patients who wait longer than they should, `[unit]`.
+            rng: Source of chance.
+
+        Returns:
+            Who left and who came today.
+        """
+        c, unit = self.c, self.posts.unit
+        per_patient = burnout.shift_for_log_odds(c.burnout_load, c.burnout_nurse)
+        target = (
+            self.trait
+            + self.support
+            + per_patient * extra_patients[unit]
+            + c.burnout_moral * (overdue[unit] - c.overdue_reference)
+            + c.burnout_fatigue * (self.tired - self.person_kss - c.kss_reference)
+        )
+        spread = float(np.sqrt(1 - c.burnout_trait))
+        noise = rng.standard_normal(len(unit))
+        self.burnout = burnout.drift(self.burnout, target, c.burnout_days, spread, noise)
+        self.offer = np.maximum(self.offer - 1, 0)
+        offered = rng.random(len(unit)) < c.offer_rate / 365
+        self.offer[offered] = c.offer_days
+        return self._turn_over(rng)
+
+    def _turn_over(self, rng: np.random.Generator) -> Turnover:
+        c = self.c
+        yearly = np.where(self.intends_to_leave, c.quit_intent, c.quit_other)
+        rate = yearly * np.exp(c.quit_offer * (self.offer > 0)) / 365
+        u = rng.random(len(rate))
+        leavers = (u < rate) & (self.staff_id >= 0)
+        hired = (u < 1 / c.vacancy_days) & (self.staff_id < 0)
+        left = self.staff_id[leavers].copy()
+        self.staff_id[leavers] = -1
+        new = int(hired.sum())
+        self.staff_id[hired] = np.arange(self.next_id, self.next_id + new)
+        self.next_id += new
+        self.trait[hired] = _draw_trait(new, c, rng)
+        self.burnout[hired] = c.hire_burnout + rng.standard_normal(new)
+        self.leaning[hired] = rng.random(new)
+        self.person_kss[hired] = c.kss_person * rng.standard_normal(new)
+        for state in (self.offer, self.sick):
+            state[hired] = 0
+        return Turnover(left, self.staff_id[hired].copy(), np.flatnonzero(hired))
+
+
+def hire(required: Ints, groups: Ints, c: Staff, rng: np.random.Generator) -> Workforce:
+    """A staff in equilibrium at reference load.
+
+    Args:
+        required: People wanted, `[unit, shift]`.
+        groups: Group of each unit, `[unit]`.
+        c: Coefficients.
+        rng: Source of chance.
+    """
+    posts = plan_posts(required, groups)
+    n = len(posts)
+    unit_support = c.burnout_support * rng.standard_normal(len(groups))
+    trait = _draw_trait(n, c, rng)
+    support = unit_support[posts.unit]
+    slow = np.sqrt(1 - c.burnout_trait) * rng.standard_normal(n)
+    share = c.offer_rate * c.offer_days / 365
+    offer = np.where(rng.random(n) < share, np.ceil(rng.random(n) * c.offer_days), 0.0)
+    absent = rng.random(n) < c.sick_start * c.sick_days
+    return Workforce(
+        posts=posts,
+        required=required,
+        c=c,
+        staff_id=np.arange(1, n + 1),
+        burnout=trait + support + slow,
+        trait=trait,
+        support=support,
+        leaning=rng.random(n),
+        offer=offer,
+        sick=np.where(absent, np.ceil(rng.exponential(c.sick_days, n)), 0.0),
+        person_kss=c.kss_person * rng.standard_normal(n),
+        s=np.full(n, 14.0),
+        woke=np.full(n, 7.5),
+        last=np.full(n, OFF, np.int64),
+        run=np.zeros(n, np.int64),
+        tired=np.full(n, c.kss_reference),
+        next_id=n + 1,
+    )
+
+
+def _draw_trait(n: int, c: Staff, rng: np.random.Generator) -> Floats:
+    """Own leanings to burnout: with support between units and the slow part, variance 1 in all."""
+    return np.sqrt(c.burnout_trait - c.burnout_support**2) * rng.standard_normal(n)
