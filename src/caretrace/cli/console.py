@@ -68,7 +68,6 @@ class Console:
         """A progress bar with counts and ETA on standard error, gone when the block ends."""
         from rich.progress import (
             BarColumn,
-            MofNCompleteColumn,
             Progress,
             SpinnerColumn,
             TextColumn,
@@ -80,7 +79,7 @@ class Console:
             SpinnerColumn(),
             TextColumn("{task.description}"),
             BarColumn(),
-            MofNCompleteColumn(),
+            TextColumn("{task.fields[count]}"),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=self._stderr(),
@@ -88,7 +87,7 @@ class Console:
             disable=self.quiet,
         )
         with bar:
-            yield Bar(bar, label, bar.add_task(label, total=total))
+            yield Bar(bar, label, bar.add_task(label, total=total, count=_count(0, total)))
 
     @staticmethod
     def _stderr() -> Any:
@@ -107,14 +106,27 @@ class Bar:
 
     def __init__(self, progress: Any, label: str, task: Any) -> None:
         self._progress, self._label, self._task = progress, label, task
+        self._what = label
 
     def __call__(self, amount: float = 1, note: str = "") -> None:
         """Move on by `amount`, with a note behind the label."""
         self._progress.update(self._task, advance=amount, description=f"{self._label} {note}".strip())
+        task = self._progress.tasks[self._task]
+        self._progress.update(self._task, count=_count(task.completed, task.total))
 
     def to(self, what: str, done: float, total: float | None) -> None:
         """Show another piece of work, and how much of it is done."""
-        self._progress.update(self._task, description=what, completed=done, total=total)
+        if what != self._what:  # another piece of work: its time to go is not that of the last one
+            self._progress.reset(self._task, description=what, total=total, count=_count(0, total))
+            self._what = what
+        self._progress.update(self._task, completed=done, total=total, count=_count(done, total))
+
+
+def _count(done: float, total: float | None) -> str:
+    """How much is done: `1,200/40,000`, or a percentage where the whole is 1."""
+    if total == 1:
+        return f"{done:.0%}"
+    return f"{done:,.0f}/{'?' if total is None else f'{total:,.0f}'}"
 
 
 def _cell(value: Any) -> str:

@@ -42,6 +42,8 @@ class DuckDB(Engine):
             raise ConfigError(
                 f"--memory-limit {memory_limit!r}: refused ({first_line(error)}); write it like 4GB"
             ) from None
+        # DuckDB counts how far a statement is only where it thinks it shows a bar.
+        self._sql("SET enable_progress_bar = true; SET enable_progress_bar_print = false")
         self._text = TextReader(self.connection.con)
         self._loaded: dict[str, list[Loaded]] = {}
 
