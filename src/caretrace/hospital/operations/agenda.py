@@ -42,6 +42,9 @@ class Agenda:
     def pending(self) -> list[tuple[float, Action, Any]]:
         """Moment, action and value of everything that is still to happen, in order."""
         # SimPy shows no agenda; its queue of (moment, priority, number, event) has been the same since 3.0.
+        # Events without callbacks are what `run` leaves behind of its own stopping.
         return [
-            (moment, event.callbacks[0], event.value) for moment, _, _, event in sorted(self._simpy._queue)
+            (moment, event.callbacks[0], event.value)
+            for moment, _, _, event in sorted(self._simpy._queue)
+            if event.callbacks
         ]

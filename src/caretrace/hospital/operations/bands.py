@@ -19,6 +19,7 @@ from caretrace.hospital.operations.environment import Environment
 from caretrace.hospital.staff.roster import NURSE, PHYSICIAN
 
 CHECK_DAYS = 28  # of each replication, after the warm-up
+FEWEST_DAYS = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +108,7 @@ def check(
         progress: Called with 1 after each replication.
 
     Raises:
-        ConfigError: Fewer than two seeds, or one twice.
+        ConfigError: Fewer than two seeds, or one twice, or too few days.
     """
     if len(set(seeds)) < 2 or len(set(seeds)) != len(seeds):
         raise ConfigError(f"seeds: got {list(seeds)[:10]}; give at least two different ones")
@@ -127,8 +128,13 @@ def measure(config: OperationsConfig, seed: int, days: int = CHECK_DAYS) -> dict
     Args:
         config: The city.
         seed: 0 or more.
-        days: Length after the warm-up.
+        days: Length after the warm-up; at least `FEWEST_DAYS`, to hold whole weekdays and a weekend.
+
+    Raises:
+        ConfigError: `days` is too short.
     """
+    if days < FEWEST_DAYS:
+        raise ConfigError(f"days: got {days}; the bands need at least {FEWEST_DAYS} days per replication")
     city = City(config, seed)
     city.advance(24 * (config.warm_up_days + days))
     begin = config.warm_up_days * 1440.0

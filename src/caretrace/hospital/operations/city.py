@@ -9,6 +9,7 @@ import math
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caretrace.hospital.operations import demand, profiles
 from caretrace.hospital.operations.agenda import Agenda
@@ -26,6 +27,7 @@ from caretrace.hospital.staff.workforce import Duties, Turnover, Workforce, hire
 # Each part draws from a stream of its own; the order is part of what a seed means: append, never reorder.
 STREAMS = ("start", "environment", "demand", "staff", "wards", "branch", "outcomes", "tables")
 DAY, HOUR = 1440.0, 60.0
+Ints = NDArray[np.int64]
 
 
 class State(NamedTuple):
@@ -91,9 +93,10 @@ class City:
         self.next_number = 1
         rng = self._rng("start", 0)
         sites = config.sites
-        self.required = required_staff(config)
+        required, extra = required_staff(config)
         groups = np.repeat([NURSE, PHYSICIAN, PARAMEDIC], [sites, sites, 1])
-        self.staff: Workforce = hire(self.required, groups, config.staff, rng)
+        self.required = required + extra
+        self.staff: Workforce = hire(required, groups, config.staff, rng, extra)
         self.environment = Environment(seed, sites, config.flow)
         self.environment.demand = config.flow.demand_spread * float(rng.normal())
         self.environment.anomaly = 3.3 * float(rng.normal())
@@ -254,6 +257,7 @@ class City:
         boarders, overdue, held_late = len(site.boarders), site.overdue(), site.held_longer(HELD_MINUTES)
         boarding, wait = site.longest_boarding(), site.last_wait / 60
         beds = wards.beds + wards.intensive_beds
+        site.recent.append((overdue / places, boarders / places, held_late / places, fleet.free_share))
         return State(
             hour=self.hour,
             site=site.number,
@@ -279,7 +283,7 @@ class City:
             crews_busy=fleet.busy,
             calls_waiting=len(fleet.waiting),
             nedocs=nedocs(site.patients, places, boarders, beds, site.ventilated, boarding, wait),
-            level=crisis_level(overdue / places, boarders / places, held_late / places, fleet.free_share),
+            level=crisis_level(*np.mean(site.recent, axis=0).tolist()),
         )
 
     def _end_day(self) -> None:
@@ -293,19 +297,23 @@ class City:
 BUSY_REFERENCE = 0.345  # share of crews busy, mean over the day; the model's own
 
 
-def required_staff(config: OperationsConfig) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """People wanted per unit and shift: nurses of each site, physicians of each site, ambulances."""
-    flow, plus = config.flow, config.interventions
-    visits = profiles.daily_visits(flow, config.sites) * profiles.site_weights(config.sites)
+def required_staff(config: OperationsConfig) -> tuple[Ints, Ints]:
+    """People wanted, and those that interventions add; each `[unit, shift]`.
+
+    Units are the nurses of each site, the physicians of each site, and the ambulances.
+    """
+    flow, plus, sites = config.flow, config.interventions, config.sites
+    visits = profiles.daily_visits(flow, sites) * profiles.site_weights(sites)
     rows = []
-    for day, night, extra in (
-        (flow.nurses_day, flow.nurses_night, plus.extra_nurses),
-        (flow.physicians_day, flow.physicians_night, 0),
-    ):
-        by_day = np.maximum(np.ceil(day * visits), 2) + extra
-        rows += [np.column_stack([by_day, by_day, np.maximum(np.ceil(night * visits), 1) + extra])]
-    crews = [round(c * config.size) + plus.extra_ambulances for c in (flow.crews_day, flow.crews_night)]
-    return np.concatenate([*rows, [[2 * crews[0], 0, 2 * crews[1]]]]).astype(np.int64)
+    for day, night in ((flow.nurses_day, flow.nurses_night), (flow.physicians_day, flow.physicians_night)):
+        by_day = np.maximum(np.ceil(day * visits), 2)
+        rows += [np.column_stack([by_day, by_day, np.maximum(np.ceil(night * visits), 1)])]
+    crews = [round(c * config.size) for c in (flow.crews_day, flow.crews_night)]
+    required = np.concatenate([*rows, [[2 * crews[0], 0, 2 * crews[1]]]]).astype(np.int64)
+    extra = np.zeros_like(required)
+    extra[:sites] = plus.extra_nurses
+    extra[-1, [EARLY, NIGHT]] = 2 * plus.extra_ambulances
+    return required, extra
 
 
 class _Copies(dict[int, Case]):
@@ -327,7 +335,7 @@ def _copy_site(site: Site, city: City, copies: _Copies) -> Site:
     for name in ("waiting", "intensive_waiting", "step_down"):
         setattr(wards, name, collections.deque(copies.of(case) for case in getattr(site.wards, name)))
     other = copy.copy(site)
-    other.agenda, other.wards, other.done = city.agenda, wards, city.done
+    other.agenda, other.wards, other.done, other.recent = city.agenda, wards, city.done, site.recent.copy()
     wards.site = other
     for name in ("for_place", "for_physician"):
         setattr(other, name, [(level, n, copies.of(case)) for level, n, case in getattr(site, name)])

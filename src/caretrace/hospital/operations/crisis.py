@@ -8,9 +8,11 @@ import bisect
 # overcrowded / severely overcrowded / dangerously overcrowded.
 NEDOCS_BANDS = (20, 60, 100, 140, 180)
 
-# A level holds as soon as one of its thresholds is passed; all are assumed. They are set on what happens to
-# patients and crews, in true values, which no table of a hospital holds: waits beyond the Manchester limits are
-# counted from every patient's own clock. Levels: 0 normal, 1 busy, 2 strained, 3 critical, 4 breakdown.
+# A level holds as soon as one of its thresholds is passed by the mean of the last three hourly observations: a
+# crisis is what lasts, not one bad moment. All thresholds are assumed. They are set on what happens to patients and
+# crews, in true values, which no table of a hospital holds: waits beyond the Manchester limits are counted from every
+# patient's own clock. Levels: 0 normal, 1 busy, 2 strained, 3 critical, 4 breakdown.
+SUSTAINED_HOURS = 3
 LEVELS = ("normal", "busy", "strained", "critical", "breakdown")
 OVERDUE_PER_PLACE = (0.05, 0.15, 0.30, 0.50)  # patients beyond their longest wait, per treatment place
 BOARDERS_PER_PLACE = (0.15, 0.25, 0.35, 0.50)  # admitted patients without a bed, per treatment place
@@ -41,6 +43,8 @@ def nedocs(
 
 def crisis_level(overdue: float, boarders: float, held: float, free_crews: float) -> int:
     """Crisis level 0-4 of one hospital and the ambulances that serve it.
+
+    Each argument is a mean over `SUSTAINED_HOURS`.
 
     Args:
         overdue: Patients beyond their longest wait, per treatment place.

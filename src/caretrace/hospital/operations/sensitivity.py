@@ -39,7 +39,7 @@ def sensitivity(
     config: OperationsConfig | None = None,
     names: Sequence[str] | None = None,
     change: float = 0.2,
-    days: int = 8,
+    days: int = 10,
     seeds: Sequence[int] = (0,),
     progress: Callable[[float], None] | None = None,
 ) -> list[Effect]:
@@ -57,7 +57,7 @@ def sensitivity(
         progress: Called with 1 after each coefficient.
 
     Raises:
-        ConfigError: A name is unknown.
+        ConfigError: A name is unknown, or there are too few days.
     """
     base = config or OperationsConfig(size=0.3)
     known = {row.name: row for row in parameters(base)}

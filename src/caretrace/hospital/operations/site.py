@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import heapq
 import math
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from caretrace.hospital.operations.agenda import Agenda
 from caretrace.hospital.operations.case import Case
 from caretrace.hospital.operations.config import Flow
+from caretrace.hospital.operations.crisis import SUSTAINED_HOURS
 from caretrace.hospital.operations.profiles import MAX_WAIT_MINUTES
 from caretrace.hospital.operations.wards import Wards
 
@@ -53,6 +55,8 @@ class Site:
         self.for_physician: list[tuple[int, int, Case]] = []
         self.boarders: dict[int, Case] = {}
         self.held: dict[int, Case] = {}
+        # What the last crisis levels rest on, one entry an hour; see `crisis.crisis_level`.
+        self.recent: collections.deque[tuple[float, ...]] = collections.deque(maxlen=SUSTAINED_HOURS)
 
     def walk_in(self, event: Any) -> None:
         """Somebody comes through the door."""

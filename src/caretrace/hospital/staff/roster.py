@@ -49,6 +49,15 @@ class Posts:
     def __len__(self) -> int:
         return len(self.unit)
 
+    def followed_by(self, other: Posts) -> Posts:
+        """These posts and then others."""
+        return Posts(
+            *(
+                np.concatenate([getattr(self, f.name), getattr(other, f.name)])
+                for f in dataclasses.fields(self)
+            )
+        )
+
     def planned(self, day: int) -> Ints:
         """The shift each post is planned for on a day, OFF if none."""
         out = np.empty(len(self), np.int64)

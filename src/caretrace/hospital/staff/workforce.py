@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from caretrace.hospital.staff import burnout, fatigue
 from caretrace.hospital.staff.config import Staff
 from caretrace.hospital.staff.roster import (
     ENDS,
-    LATE,
     NIGHT,
     OFF,
     PARAMEDIC,
@@ -169,13 +169,13 @@ class Workforce:
         c, n = self.c, len(self.posts)
         self.sick = np.maximum(self.sick - 1, 0)
         rate = c.sick_start * np.exp(c.sick_burnout * self.burnout + c.sick_influenza * influenza)
-        falls = (rng.random(n) < rate) & (self.sick == 0)
-        self.sick[falls] = np.ceil(rng.exponential(c.sick_days, int(falls.sum())))
+        falls = (uniforms(n, rng) < rate) & (self.sick == 0)
+        self.sick = np.where(falls, np.ceil(-c.sick_days * np.log1p(-uniforms(n, rng))), self.sick)
         shift = self.posts.planned(day)
         able = (self.sick == 0) & (self.staff_id >= 0)
         shift[~able] = OFF
         extra = self._fill(shift, able, rng)
-        long = extra & (rng.random(n) < c.fill_extension) | (self.posts.group == PARAMEDIC)
+        long = extra & (uniforms(n, rng) < c.fill_extension) | (self.posts.group == PARAMEDIC)
         sleep, awake_kss = self._sleep_and_work(shift, rng)
         return self._sum(shift, extra, long, sleep, awake_kss)
 
@@ -185,22 +185,25 @@ class Workforce:
         extra = np.zeros(len(shift), np.bool_)
         free = able & (shift == OFF) & (self.last != NIGHT)
         units, shifts = self.required.shape
+        groups = np.zeros(units, np.int64)
+        groups[self.posts.unit] = self.posts.group
         working = shift != OFF
         have = np.bincount(
             self.posts.unit[working] * shifts + shift[working], minlength=units * shifts
         ).reshape(units, shifts)
         gaps = np.maximum(self.required - have, 0)
-        order = rng.permutation(len(shift))
+        order = np.argsort(uniforms(len(shift), rng), kind="stable")
+        willing = uniforms(len(shift), rng)
         candidates = order[free[order]]
         by_unit = candidates[np.argsort(self.posts.unit[candidates], kind="stable")]
         bounds = np.searchsorted(self.posts.unit[by_unit], np.arange(units + 1))
         for unit in np.flatnonzero(gaps.any(1)).tolist():
-            fill = c.fill_ambulance if gaps[unit, LATE] == 0 and have[unit, LATE] == 0 else c.fill_hospital
-            filled = rng.binomial(gaps[unit], fill)
-            wanted = np.repeat(np.arange(shifts), filled)
-            pool = by_unit[bounds[unit] : bounds[unit + 1]][: len(wanted)]
-            shift[pool] = wanted[: len(pool)]
-            extra[pool] = True
+            fill = c.fill_ambulance if groups[unit] == PARAMEDIC else c.fill_hospital
+            wanted = np.repeat(np.arange(shifts), gaps[unit])
+            asked = by_unit[bounds[unit] : bounds[unit + 1]][: len(wanted)]
+            yes = willing[asked] < fill
+            shift[asked[yes]] = wanted[: len(asked)][yes]
+            extra[asked[yes]] = True
         return extra
 
     def _sleep_and_work(self, shift: Ints, rng: np.random.Generator) -> tuple[Floats, Floats]:
@@ -209,7 +212,7 @@ class Workforce:
         twelve = self.posts.group == PARAMEDIC
         mean, wake = sleep_before(shift, self.last == NIGHT, twelve, c)
         mean = mean + c.sleep_run * np.maximum(self.run - 2, 0) + c.sleep_burnout * self.burnout
-        sleep = np.clip(mean + c.sleep_spread * rng.standard_normal(n), 2, 11)
+        sleep = np.clip(mean + c.sleep_spread * normals(n, rng), 2, 11)
         up = np.maximum(24 + wake - sleep - self.woke, 4)
         self.s = fatigue.asleep(fatigue.awake(self.s, up), sleep)
         self.woke, self.last = wake, shift
@@ -269,10 +272,10 @@ class Workforce:
             + c.burnout_fatigue * (self.tired - self.person_kss - c.kss_reference)
         )
         spread = float(np.sqrt(1 - c.burnout_trait))
-        noise = rng.standard_normal(len(unit))
+        noise = normals(len(unit), rng)
         self.burnout = burnout.drift(self.burnout, target, c.burnout_days, spread, noise)
         self.offer = np.maximum(self.offer - 1, 0)
-        offered = rng.random(len(unit)) < c.offer_rate / 365
+        offered = uniforms(len(unit), rng) < c.offer_rate / 365
         self.offer[offered] = c.offer_days
         return self._turn_over(rng)
 
@@ -280,7 +283,8 @@ class Workforce:
         c = self.c
         yearly = np.where(self.intends_to_leave, c.quit_intent, c.quit_other)
         rate = yearly * np.exp(c.quit_offer * (self.offer > 0)) / 365
-        u = rng.random(len(rate))
+        n = len(rate)
+        u = uniforms(n, rng)
         leavers = (u < rate) & (self.staff_id >= 0)
         hired = (u < 1 / c.vacancy_days) & (self.staff_id < 0)
         left = self.staff_id[leavers].copy()
@@ -288,33 +292,43 @@ class Workforce:
         new = int(hired.sum())
         self.staff_id[hired] = np.arange(self.next_id, self.next_id + new)
         self.next_id += new
-        self.trait[hired] = _draw_trait(new, c, rng)
-        self.burnout[hired] = c.hire_burnout + rng.standard_normal(new)
-        self.leaning[hired] = rng.random(new)
-        self.person_kss[hired] = c.kss_person * rng.standard_normal(new)
-        for state in (self.offer, self.sick):
-            state[hired] = 0
+        for state, drawn in (
+            (self.trait, _draw_trait(n, c, rng)),
+            (self.burnout, c.hire_burnout + normals(n, rng)),
+            (self.leaning, uniforms(n, rng)),
+            (self.person_kss, c.kss_person * normals(n, rng)),
+            (self.offer, np.zeros(n)),
+            (self.sick, np.zeros(n)),
+        ):
+            state[hired] = drawn[hired]
         return Turnover(left, self.staff_id[hired].copy(), np.flatnonzero(hired))
 
 
-def hire(required: Ints, groups: Ints, c: Staff, rng: np.random.Generator) -> Workforce:
+def hire(
+    required: Ints, groups: Ints, c: Staff, rng: np.random.Generator, extra: Ints | None = None
+) -> Workforce:
     """A staff in equilibrium at reference load.
 
     Args:
-        required: People wanted, `[unit, shift]`.
+        required: People wanted, `[unit, shift]`, without extra posts.
         groups: Group of each unit, `[unit]`.
         c: Coefficients.
         rng: Source of chance.
+        extra: People wanted on top of that, `[unit, shift]`; their posts come last, so that whoever holds the
+            others is the same with and without them.
     """
     posts = plan_posts(required, groups)
+    if extra is not None and extra.any():
+        posts = posts.followed_by(plan_posts(extra, groups))
+        required = required + extra
     n = len(posts)
     unit_support = c.burnout_support * rng.standard_normal(len(groups))
     trait = _draw_trait(n, c, rng)
     support = unit_support[posts.unit]
-    slow = np.sqrt(1 - c.burnout_trait) * rng.standard_normal(n)
+    slow = np.sqrt(1 - c.burnout_trait) * normals(n, rng)
     share = c.offer_rate * c.offer_days / 365
-    offer = np.where(rng.random(n) < share, np.ceil(rng.random(n) * c.offer_days), 0.0)
-    absent = rng.random(n) < c.sick_start * c.sick_days
+    offer = np.where(uniforms(n, rng) < share, np.ceil(uniforms(n, rng) * c.offer_days), 0.0)
+    absent = uniforms(n, rng) < c.sick_start * c.sick_days
     return Workforce(
         posts=posts,
         required=required,
@@ -323,10 +337,10 @@ def hire(required: Ints, groups: Ints, c: Staff, rng: np.random.Generator) -> Wo
         burnout=trait + support + slow,
         trait=trait,
         support=support,
-        leaning=rng.random(n),
+        leaning=uniforms(n, rng),
         offer=offer,
-        sick=np.where(absent, np.ceil(rng.exponential(c.sick_days, n)), 0.0),
-        person_kss=c.kss_person * rng.standard_normal(n),
+        sick=np.where(absent, np.ceil(-c.sick_days * np.log1p(-uniforms(n, rng))), 0.0),
+        person_kss=c.kss_person * normals(n, rng),
         s=np.full(n, 14.0),
         woke=np.full(n, 7.5),
         last=np.full(n, OFF, np.int64),
@@ -338,4 +352,17 @@ def hire(required: Ints, groups: Ints, c: Staff, rng: np.random.Generator) -> Wo
 
 def _draw_trait(n: int, c: Staff, rng: np.random.Generator) -> Floats:
     """Own leanings to burnout: with support between units and the slow part, variance 1 in all."""
-    return np.sqrt(c.burnout_trait - c.burnout_support**2) * rng.standard_normal(n)
+    return np.sqrt(c.burnout_trait - c.burnout_support**2) * normals(n, rng)
+
+
+BLOCK = 4096  # draws are made in whole blocks and cut
+
+
+def uniforms(n: int, rng: np.random.Generator) -> Floats:
+    """Uniform numbers, one per post; a few posts more at the end leave those of all others as they were."""
+    return rng.random(-(-n // BLOCK) * BLOCK)[:n]
+
+
+def normals(n: int, rng: np.random.Generator) -> Floats:
+    """Standard normal numbers, one per post, as `uniforms`."""
+    return ndtri(uniforms(n, rng) + 2.0**-54)
