@@ -184,6 +184,18 @@ def test_places_beds_and_physicians_are_never_overdrawn(city):
     assert max(itertools.accumulate(change for _, change in moments)) <= city.sites[0].places
 
 
+def test_every_bed_taken_has_somebody_who_will_leave_it(city):
+    leaving = {(id(action.__self__), action.__name__): 0 for _, action, _ in city.agenda.pending()}
+    for _, action, _ in city.agenda.pending():
+        leaving[id(action.__self__), action.__name__] += 1
+    for site in city.sites:
+        wards = site.wards
+        assert wards.busy == leaving[id(wards), "bed_free"]
+        intensive = sum(leaving.get((id(wards), name), 0) for name in ("intensive_over", "intensive_free"))
+        assert wards.intensive_busy == intensive + len(wards.step_down)
+        assert site.seeing == leaving.get((id(site), "assessed"), 0)
+
+
 def test_the_more_urgent_wait_less(city):
     wait = [
         np.mean([c.seen - c.arrived for c in city.done if c.triage == t and c.seen == c.seen])

@@ -83,6 +83,20 @@ def test_sensitivity_finds_what_matters():
     assert not effects["staff.sick_days", TARGETS["admission"].name].matters
 
 
+def test_shares_are_not_moved_beyond_one():
+    from caretrace.hospital.operations import parameters
+    from caretrace.hospital.operations.sensitivity import _moved
+
+    for row in parameters(SMALL):
+        if "occupancy" in row.name:
+            assert getattr(_moved(SMALL, row, 1.2).flow, row.name.split(".")[1]) <= 0.99
+
+
+def test_sensitivity_needs_two_seeds():
+    with pytest.raises(ConfigError, match="two different"):
+        sensitivity(SMALL, ["flow.work_up_minutes"], seeds=(1,))
+
+
 def test_sensitivity_knows_its_names():
     with pytest.raises(ConfigError, match=r"flow\.work_up_minutes"):
         sensitivity(SMALL, ["flow.workup_minutes"])

@@ -56,6 +56,33 @@ def test_a_branch_begins_with_the_same_present_and_what_is_under_way():
     assert min(coming) >= city.hour * 60
 
 
+def test_a_branch_draws_anew_what_has_not_begun_and_nothing_else():
+    city = City(SMALL, 1)
+    city.advance(24 * 5 + 15)
+    branch = city.branch(1)
+
+    def cases(one: City) -> dict[int, Case]:
+        coming = {"call", "walk_in"}
+        return {
+            v.number: v
+            for _, a, v in one.agenda.pending()
+            if isinstance(v, Case) and a.__name__ not in coming
+        }
+
+    before, after = cases(city), cases(branch)
+    assert before.keys() == after.keys()
+    assert len(before) > 20
+    for number, case in before.items():
+        copy = after[number]
+        assert case.work_up_minutes != copy.work_up_minutes
+        assert (case.triage, case.admitted, case.began, case.seen == case.seen) == (
+            copy.triage,
+            copy.admitted,
+            copy.began,
+            copy.seen == copy.seen,
+        )
+
+
 def test_branches_differ_and_the_same_branch_repeats():
     city = City(SMALL, 1)
     city.advance(24 * 5 + 9)
