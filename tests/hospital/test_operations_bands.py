@@ -49,6 +49,21 @@ def test_a_replication_holds_a_week():
         measure(SMALL, 0, 9)
 
 
+def test_replications_cover_the_year(monkeypatch):
+    starts = []
+
+    def noted(config: OperationsConfig, seed: int, days: int) -> dict[str, float]:
+        starts.append((config.start, seed))
+        return dict.fromkeys(TARGETS, float(seed))
+
+    monkeypatch.setattr("caretrace.hospital.operations.bands.measure", noted)
+    bands = check([5, 7, 9, 11], SMALL)
+    assert starts == [("2023-03-01", 5), ("2023-05-31", 7), ("2023-08-30", 9), ("2023-11-30", 11)]
+    assert bands[0].value == 8.0
+    # Student's t with 3 degrees of freedom: 3.182 * 2.582 / 2.
+    assert bands[0].interval == pytest.approx((8 - 4.108, 8 + 4.108), abs=2e-3)
+
+
 def test_wrong_settings_fall_out_of_their_bands():
     flow = dataclasses.replace(SMALL.flow, drive_minutes=6.0, admission=0.0)
     bands = {band.name: band for band in check((0, 1), dataclasses.replace(SMALL, flow=flow), days=10)}

@@ -90,6 +90,10 @@ TARGETS = {
 }  # fmt: skip
 
 
+# Effects measured by designs of their own: by construction only their own published coefficient moves them.
+ISOLATED = ("death_load", "burnout_load", "death_boarding", "unsafe_long", "unsafe_overtime")
+
+
 def check(
     seeds: Sequence[int],
     config: OperationsConfig | None = None,
@@ -133,31 +137,54 @@ def measure(config: OperationsConfig, seed: int, days: int = CHECK_DAYS) -> dict
     Raises:
         ConfigError: `days` is too short.
     """
+    city, cases = _replicate(config, seed, days)
+    return _routine(city, cases, days) | _isolated(city, cases)
+
+
+def measure_routine(config: OperationsConfig, seed: int, days: int = CHECK_DAYS) -> dict[str, float]:
+    """As `measure`, without the effects that need a design of their own (`ISOLATED`)."""
+    city, cases = _replicate(config, seed, days)
+    return _routine(city, cases, days)
+
+
+def _replicate(config: OperationsConfig, seed: int, days: int) -> tuple[City, list[Case]]:
     if days < FEWEST_DAYS:
         raise ConfigError(f"days: got {days}; the bands need at least {FEWEST_DAYS} days per replication")
     city = City(config, seed)
     city.advance(24 * (config.warm_up_days + days))
     begin = config.warm_up_days * 1440.0
     # Whoever came in the last day may not have left yet; cutting at arrival keeps the long stays in.
-    cases = [c for c in city.done if begin <= c.began < begin + (days - 1) * 1440.0]
+    return city, [c for c in city.done if begin <= c.began < begin + (days - 1) * 1440.0]
+
+
+def _visits(cases: Sequence[Case]) -> tuple[list[Case], list[Case]]:
+    """Visits, and those of them that were admitted."""
     visits = [case for case in cases if case.site >= 0]
-    admitted = [case for case in visits if case.admitted and case.shift]
-    rng = city.random("outcomes", 2_000_000)
-    long, overtime = experiments.unsafe_odds_ratios(visits, config, rng)
+    return visits, [case for case in visits if case.admitted and case.shift]
+
+
+def _routine(city: City, cases: Sequence[Case], days: int) -> dict[str, float]:
+    visits, admitted = _visits(cases)
     return (
-        _ambulances(cases, config, days - 1)
+        _ambulances(cases, city.config, days - 1)
         | _arrivals(visits, city)
         | _stays(visits, admitted)
         | _staff(city)
-        | {
-            "new_year": _new_year(config, seed),
-            "death_load": experiments.death_odds_ratio(admitted, config, rng),
-            "burnout_load": experiments.burnout_odds_ratio(config.staff, rng),
-            "death_boarding": 1000 * experiments.boarding_excess(admitted, config, rng),
-            "unsafe_long": long,
-            "unsafe_overtime": overtime,
-        }
+        | {"new_year": _new_year(city.config, city.seed)}
     )
+
+
+def _isolated(city: City, cases: Sequence[Case]) -> dict[str, float]:
+    visits, admitted = _visits(cases)
+    config, rng = city.config, city.random("outcomes", 2_000_000)
+    long, overtime = experiments.unsafe_odds_ratios(visits, config, rng)
+    return {
+        "death_load": experiments.death_odds_ratio(admitted, config, rng),
+        "burnout_load": experiments.burnout_odds_ratio(config.staff, rng),
+        "death_boarding": 1000 * experiments.boarding_excess(admitted, config, rng),
+        "unsafe_long": long,
+        "unsafe_overtime": overtime,
+    }
 
 
 def _ambulances(cases: Sequence[Case], config: OperationsConfig, days: int) -> dict[str, float]:

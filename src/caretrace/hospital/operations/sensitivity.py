@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caretrace.errors import ConfigError, unknown_name
-from caretrace.hospital.operations.bands import TARGETS, measure
+from caretrace.hospital.operations.bands import ISOLATED, TARGETS, measure_routine
 from caretrace.hospital.operations.config import OperationsConfig, parameters
 from caretrace.hospital.staff.parameters import Parameter
 
 Floats = NDArray[np.float64]
+ROUTINE = tuple(key for key in TARGETS if key not in ISOLATED)
 SHARES = ("share", "beds taken", "ward occupancy", "prevalence", "correlation")  # how units of shares begin
 
 
@@ -52,7 +53,9 @@ def sensitivity(
     seeds: Sequence[int] = (0, 1, 2),
     progress: Callable[[float], None] | None = None,
 ) -> list[Effect]:
-    """One-at-a-time sensitivity of every band to the assumed coefficients.
+    """One-at-a-time sensitivity of the bands to the assumed coefficients.
+
+    The effects measured by designs of their own are left out: they rest on published coefficients alone.
 
     All arms run with the seeds of the reference, so that differences are due to the coefficient more than to
     chance. A small city (`size=0.3`) for some days is enough to rank them.
@@ -93,7 +96,7 @@ def _effects(moved: dict[str, Floats]) -> list[Effect]:
     return [
         Effect(name, target.name, float(low), float(high), target.within, float(noise[i]))
         for name, change in moved.items()
-        for i, target in enumerate(TARGETS.values())
+        for i, target in enumerate(TARGETS[key] for key in ROUTINE)
         for low, high in [change.mean(axis=1)[:, i]]
     ]
 
@@ -109,5 +112,5 @@ def _moved(config: OperationsConfig, row: Parameter, factor: float) -> Operation
 
 def _measure(config: OperationsConfig, days: int, seeds: Sequence[int]) -> Floats:
     """Every band in every replication, `[seed, band]`."""
-    values = [measure(config, seed, days) for seed in seeds]
-    return np.array([[value[key] for key in TARGETS] for value in values])
+    values = [measure_routine(config, seed, days) for seed in seeds]
+    return np.array([[value[key] for key in ROUTINE] for value in values])
