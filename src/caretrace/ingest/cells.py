@@ -43,12 +43,13 @@ def checked(engine: Engine, table: Table, text: Any, *, with_nul: bool, zone: st
         zone: Time zone of times that name none; None takes them as written.
 
     Returns:
-        `FILE`, the columns of `table`, `COLUMN`, `VALUE` and `REASON` of the first problem; a column
-        `zoned(name)` for every time; `CLOCK_CHANGE` where there is a zone.
+        `FILE` (and `POSITION` where `text` has it), the columns of `table`, `COLUMN`, `VALUE` and `REASON` of the
+        first problem; a column `zoned(name)` for every time; `CLOCK_CHANGE` where there is a zone.
     """
+    carried = [name for name in (FILE, POSITION) if name in text.columns]
     # In steps, each a view: an expression that stands in three places is computed three times.
     kept = {_cell(column.name): stripped(text[column.header]).nullif("") for column in table.columns}
-    step = engine.staged("_cells", text.select(FILE, **kept))
+    step = engine.staged("_cells", text.select(*carried, **kept))
     typed = {
         column.name: _typed(engine, step[_cell(column.name)], column.kind, zone) for column in table.columns
     }
@@ -68,7 +69,7 @@ def checked(engine: Engine, table: Table, text: Any, *, with_nul: bool, zone: st
     if zone is not None and times:
         changes = [local_to_utc(plain_time(cells[name]), zone).flag for name in times]
         beside[CLOCK_CHANGE] = ibis.coalesce(*changes)
-    return step.select(FILE, **values, **beside, **first_problem(problems))
+    return step.select(*carried, **values, **beside, **first_problem(problems))
 
 
 def _cell(name: str) -> str:

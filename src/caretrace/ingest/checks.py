@@ -14,11 +14,10 @@ from caretrace.errors import ConfigError
 
 # A number written with a comma: a decimal comma or a thousands separator, nobody can tell which.
 _COMMA_NUMBER = r"^[+-]?[0-9]+(,[0-9]+)+([eE][+-]?[0-9]+)?$"
-_PLAIN_TIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}([ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?)?$"
-_ZONED_TIME = (
-    r"^([0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?) ?"
-    r"(Z|z|UTC|[+-][0-9]{2}(:?[0-9]{2})?)$"
-)
+# No hour 24: engines disagree on whether it is midnight.
+_CLOCK = r"(?:[01][0-9]|2[0-3]):[0-9]{2}(:[0-9]{2}(\.[0-9]{1,9})?)?"
+_PLAIN_TIME = rf"^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}([ T]{_CLOCK})?$"
+_ZONED_TIME = rf"^([0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}[ T]{_CLOCK}) ?(Z|z|UTC|[+-][0-9]{{2}}(:?[0-9]{{2}})?)$"
 _SIGN = r"([+-])[0-9:]+$"
 _HOURS = r"[+-]([0-9]{2}):?[0-9]{0,2}$"
 _MINUTES = r"[+-][0-9]{2}:?([0-9]{2})$"

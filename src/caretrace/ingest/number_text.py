@@ -57,21 +57,29 @@ def raw_number_text(value: Any) -> Any:
     number = value.cast("float64")
     text = number_text(value)
     if value.type().is_float32():  # 0.1, where these are all digits that float32 holds, and not 0.10000000149
-        fewer = number_text(value, 6)
-        text = ibis.ifelse(fewer.try_cast("float32") == value, fewer, text)
+        fewer = [
+            (short := number_text(value, decimals), short.try_cast("float32") == value) for decimals in (4, 6)
+        ]
+        text = ibis.cases(*((same, short) for short, same in fewer), else_=text)
     words = ibis.cases((number.isnan(), "nan"), (number > 0, "1e39 or more"), (number < 0, "-1e39 or less"))
     return ibis.coalesce(text, words)
 
 
 def whole(value: Any) -> Any:
     """A number without its fraction, null where int64 cannot hold it; engines round or cut when they cast."""
-    return (value - value % 1 if value.type().is_floating() else value).try_cast("int64")
+    if not value.type().is_floating():
+        return value.try_cast("int64")
+    return ibis.ifelse(value.abs() < 2.0**63, _cut(value), ibis.null("int64"))
+
+
+def _cut(value: Any) -> Any:
+    return (value - value % 1).try_cast("int64")
 
 
 def _digits(number: Any, size: Any, unit: float, decimals: int) -> Any:
     """A number in a unit with so many decimals, half rounded away from zero; size/unit·10^decimals < 1e15."""
     power = 10**decimals
-    parts = whole(size / unit * float(power) + 0.5)
+    parts = _cut(size / unit * float(power) + 0.5)
     rest = parts % power
     fraction = ("." + (rest + power).cast("string").substr(1)).re_replace(r"\.?0*$", "") if decimals else ""
     sign = ibis.ifelse((number < 0) & (parts > 0), "-", "")

@@ -14,6 +14,7 @@ from caretrace.ingest.engines.resources import naming_what_lacks
 
 ENGINES = {
     "duckdb": "caretrace.ingest.engines.duckdb:DuckDB",
+    "spark": "caretrace.ingest.engines.spark:Spark",
 }
 
 

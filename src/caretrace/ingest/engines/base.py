@@ -84,7 +84,8 @@ class Engine(abc.ABC):
                 from 0, across files).
             files: Files to read, in order; each read once from its start to its end.
             columns: Columns to read, as the mapping calls them; all text.
-            typed: Row-wise Ibis expression over `columns` and `FILE`; it may not join, group or reorder.
+            typed: Row-wise Ibis expression over `columns` and `FILE`; it may not join, group or reorder, and keeps
+                the column `POSITION` where an engine gives it one.
             share: Told how much is done.
 
         Returns:

@@ -6,6 +6,7 @@ what means the same there.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import ibis
@@ -14,6 +15,9 @@ import ibis.expr.operations as ops
 
 # What DuckDB's trim takes for blank: the Unicode category Zs.
 _BLANKS = " \u00a0\u1680" + "".join(map(chr, range(0x2000, 0x200B))) + "\u202f\u205f\u3000"
+# What is written with a backslash, a class such as `[^]a-z]`, or the end of the text.
+_PIECE = re.compile(r"\\.|\[(?P<not>\^?)(?P<inside>\]?(?:\\.|[^\]\\])*)\]|\$", re.DOTALL)
+_ONE_LETTER = {ops.Lowercase: ("İ", "i"), ops.Uppercase: ("ß", "ẞ")}
 _REGEXES = (ops.RegexSearch, ops.RegexExtract, ops.RegexReplace)
 
 
@@ -55,6 +59,9 @@ def for_spark(rows: Any) -> Any:
             return made.copy(pattern=pattern)
         if isinstance(made, ops.ScalarUDF) and made.__func_name__ == "trim":
             return _trimmed(made.args[0].to_expr(), _BLANKS).op()
+        if isinstance(made, (ops.Lowercase, ops.Uppercase)):  # Java makes two letters of these
+            one, other = _ONE_LETTER[type(made)]
+            return made.copy(arg=made.arg.to_expr().replace(one, other).op())
         if isinstance(made, ops.ExtractEpochSeconds):  # whole seconds alone
             return (_microseconds(_zoned(made.arg.to_expr())) / 1_000_000).op()
         if isinstance(made, ops.TimestampFromYMDHMS):
@@ -70,19 +77,22 @@ def java_regex(pattern: str) -> str:
     r"""A regex of RE2 (https://github.com/google/re2/wiki/Syntax) as Java's `Pattern` must be given it.
 
     In Java `.` stops at five kinds of line end and `$` also matches in front of a last one; in RE2 `.` stops
-    at `\n` alone and `$` is the end of the text. Letters of any language have two cases in RE2 alone.
+    at `\n` alone and `$` is the end of the text. In Java's classes `[` and `&` mean more than themselves.
+    Letters of any language have two cases in RE2 alone.
 
     Args:
-        pattern: As RE2 reads it; ASCII classes such as `\d` mean the same in both.
+        pattern: As RE2 reads it; ASCII classes such as `\d` mean the same in both, `[[:alpha:]]` is not known.
     """
-    parts, depth, index = [], 0, 0
-    while index < len(pattern):
-        letter = pattern[index]
-        if letter == "\\":
-            parts.append(pattern[index : index + 2])
-            index += 2
-            continue
-        depth = 1 if letter == "[" else 0 if letter == "]" else depth
-        parts.append(r"\z" if letter == "$" and not depth else letter)
-        index += 1
-    return "(?d)" + "".join(parts).replace("(?i)", "(?iu)")
+    return "(?d)" + _PIECE.sub(_piece, pattern).replace("(?i)", "(?iu)")
+
+
+def _piece(found: re.Match[str]) -> str:
+    text = found[0]
+    if text == "$":
+        return r"\z"
+    if found["inside"] is None:
+        return text
+    inside = re.sub(
+        r"\\.|[\[\]&]", lambda letter: letter[0] if len(letter[0]) > 1 else "\\" + letter[0], found["inside"]
+    )
+    return f"[{found['not']}{inside}]"

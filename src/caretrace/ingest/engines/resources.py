@@ -15,6 +15,7 @@ _FULL = tuple(os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, err
 # What an engine says when spilling would fill the disk, though it calls that out of memory.
 _SPILL = "max_temp_directory_size"
 _MEMORY = "Out of Memory Error"
+_NO_MEMORY = (_MEMORY, "java.lang.OutOfMemoryError", "SparkOutOfMemoryError")
 
 
 @contextmanager
@@ -48,7 +49,7 @@ def _problem(error: BaseException | None, work: Path, memory_limit: str) -> str 
                 f"no space left on the disk that holds {work.parent.parent} ({full}); free some, or choose an output "
                 "path on another disk"
             )
-        if _MEMORY in text:
+        if any(word in text for word in _NO_MEMORY):
             return (
                 f"--memory-limit {memory_limit} is not enough memory: {_first_line(text)}; give more with "
                 "--memory-limit"
