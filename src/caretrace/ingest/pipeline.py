@@ -29,7 +29,7 @@ from caretrace.ingest.event_checks import MEANINGS, EventChecks
 from caretrace.ingest.mapping import SourceMapping, Table
 from caretrace.ingest.quality import FlagCount, TableQuality, report
 from caretrace.ingest.quantities import look_up_table
-from caretrace.ingest.reading import SUFFIXES, estimated_rows, find_files, read_header, stamp
+from caretrace.ingest.reading import estimated_rows, find_files, read_header, stamp, stems_of
 from caretrace.ingest.splits import DEFAULT_FRACTIONS, split_of, split_subjects
 
 # Called with a step, how much of it is done and how much there is: rows, estimated while a file is read.
@@ -315,8 +315,7 @@ class _Run:
         mapped = {file.label for found in files.values() for file in found}
         not_mapped, unknown, ignored = [], [], []
         for label in _listing(raw, self.mapping):
-            stem = next((label.removesuffix(end) for end in SUFFIXES if label.endswith(end)), label)
-            reason = self.mapping.not_mapped.get(stem)
+            reason = next(filter(None, map(self.mapping.not_mapped.get, stems_of(label))), None)
             if label in mapped or any(fnmatch.fnmatch(label, pattern) for pattern in consumed):
                 continue
             if reason is not None:

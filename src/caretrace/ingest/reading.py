@@ -9,6 +9,7 @@ import csv
 import dataclasses
 import gzip
 import io
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,9 @@ from pathlib import Path
 from caretrace.errors import InputError
 
 SUFFIXES = (".csv", ".csv.gz", ".parquet")
+
+# A part of a table: STEM-000000000000 (BigQuery), STEM-00000-of-00005.
+_PART = re.compile(r"(?P<stem>.+?)-(?P<number>[0-9]{3,})(?:-of-(?P<total>[0-9]{3,}))?")
 
 # A compressed file may grow to this many times its size; hospital tables grow 4 to 15 times, deflate
 # at most 1,032 times (https://zlib.net/zlib_tech.html). Small results are let through whatever the ratio.
@@ -48,34 +52,85 @@ Stamp = tuple[int, int, int]
 
 
 def find_file(raw: Path, stem: str) -> Path | None:
-    """The file of a table below the raw folder, whatever its suffix; None when there is none.
+    """The one file of a table below the raw folder, whatever its suffix; None when there is none.
 
     Raises:
-        InputError: Two files of one stem, or a link that leads out of the raw folder.
+        InputError: As `find_files`, or a table in several parts.
     """
-    found = [path for suffix in SUFFIXES if (path := raw / f"{stem}{suffix}").is_file()]
+    found = find_files(raw, stem)
     if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise InputError(f"{raw}: {names} are the same table twice; keep one of them")
-    if not found:
-        return None
-    refuse_escape(found[0], raw)
-    return found[0]
+        raise InputError(
+            f"{raw}: {stem} is in {len(found)} parts, but is read as one file; join them into one"
+        )
+    return found[0] if found else None
 
 
 def find_files(raw: Path, stem: str) -> list[Path]:
-    """The files of a stem, or in order of their names those of a pattern such as `data/**/*`.
+    """The files of a stem (one, or its parts), or those of a pattern such as `data/**/*`, in order of their names.
+
+    Parts are named as exports from data warehouses name them: `STEM-000000000000.parquet` and so on, or
+    any tables directly in a folder `STEM`.
 
     Raises:
-        InputError: As `find_file`.
+        InputError: One table twice, a part missing, or a link that leads out of the raw folder.
     """
-    if not any(mark in stem for mark in "*?["):
-        found = find_file(raw, stem)
-        return [] if found is None else [found]
-    matching = {path for suffix in SUFFIXES for path in raw.glob(f"{stem}{suffix}") if path.is_file()}
-    for path in matching:
+    if any(mark in stem for mark in "*?["):
+        found = {path for suffix in SUFFIXES for path in raw.glob(f"{stem}{suffix}") if path.is_file()}
+    else:
+        whole = [path for suffix in SUFFIXES if (path := raw / f"{stem}{suffix}").is_file()]
+        found = {*whole, *_parts(raw, stem)}
+        if len(whole) > 1 or (whole and len(found) > 1):
+            names = ", ".join(path.relative_to(raw).as_posix() for path in sorted(found)[:3])
+            raise InputError(f"{raw}: {names} are the same table twice; keep one of them")
+    for path in found:
         refuse_escape(path, raw)
-    return sorted(matching)
+    return sorted(found)
+
+
+def stems_of(label: str) -> list[str]:
+    """The stems that a file may belong to: its own, that of the parts it is one of, and its folder's."""
+    suffix = next((suffix for suffix in SUFFIXES if label.endswith(suffix)), None)
+    if suffix is None:
+        return [label]
+    stem = label.removesuffix(suffix)
+    numbered = _PART.fullmatch(stem)
+    return [
+        stem,
+        *([numbered["stem"]] if numbered else []),
+        *([stem.rpartition("/")[0]] if "/" in stem else []),
+    ]
+
+
+def _parts(raw: Path, stem: str) -> list[Path]:
+    """The parts of a table, none of them missing as far as their numbers tell."""
+    place = raw / stem
+    beside = place.parent.iterdir() if place.parent.is_dir() else ()
+    inside = place.iterdir() if place.is_dir() else ()
+    numbers: dict[int, Path] = {}
+    parts = [path for path in inside if path.name.endswith(SUFFIXES) and path.name[0] not in "._"]
+    total = None
+    for path in beside:
+        named = _PART.fullmatch(
+            next((path.name.removesuffix(s) for s in SUFFIXES if path.name.endswith(s)), "")
+        )
+        if named is None or named["stem"] != place.name or not path.is_file():
+            continue
+        if int(named["number"]) in numbers or parts:
+            raise InputError(
+                f"{raw}: {path.name} and another file are the same part of {stem}; keep one of them"
+            )
+        numbers[int(named["number"])] = path
+        total = named["total"] or total
+    if numbers:
+        first = min(numbers, default=0)
+        last = first + int(total) - 1 if total else max(numbers)
+        missing = [number for number in range(min(first, 1), last + 1) if number not in numbers]
+        if missing:
+            raise InputError(
+                f"{raw}: {stem} has {len(numbers)} parts up to number {max(numbers)}, but number {missing[0]} is "
+                "missing; fetch it, or all parts again"
+            )
+    return [*parts, *numbers.values()]
 
 
 def estimated_rows(path: Path) -> float:
