@@ -47,6 +47,18 @@ def test_the_settings_of_a_run_repeat_it(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "vitals.csv").read_bytes() == (tmp_path / "b" / "vitals.csv").read_bytes()
 
 
+def test_rules_are_switched_on_by_option_or_setting(tmp_path: Path) -> None:
+    few = ("--subjects", "20", "--set", "oracle_replicates=1", "-q")
+    run(str(tmp_path / "a"), *few, "--rule", "single", "--rule", "decoy")
+    run(str(tmp_path / "b"), *few, "--set", "rules=[single,decoy]")
+    for folder in "ab":
+        assert json.loads((tmp_path / folder / "simulation.json").read_text())["rules"] == ["single", "decoy"]
+    listed = "truth/rule_events.parquet"
+    assert (tmp_path / "a" / listed).read_bytes() == (tmp_path / "b" / listed).read_bytes()
+    with pytest.raises(ConfigError, match="did you mean 'ordered'"):
+        run(str(tmp_path / "c"), "--rule", "orderd")
+
+
 def test_the_end_names_the_files_and_the_next_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, [str(tmp_path / "raw"), "--subjects", "5", "--set", "oracle_replicates=1"]

@@ -19,6 +19,14 @@ def command(
     seed: Annotated[
         int | None, typer.Option(help="The same seed writes the same bytes, another one other people.")
     ] = None,
+    rule: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--rule",
+            help="Plant a rule of death to test explanations on: single, conjunctive, ordered, redundant or decoy. "
+            "May be given more than once; truth/rule_events.parquet lists what was planted.",
+        ),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with settings, shaped like `simulation.json` of a run.")
     ] = None,
@@ -34,13 +42,16 @@ def command(
     Nothing in it is real, and no figure from it says anything about real patients.
 
     Example: `caretrace simulate raw --subjects 500 --seed 7`
+
+    With planted rules: `caretrace simulate raw --rule single --set planted_strength=4`
     """
     from caretrace.config import load
     from caretrace.files import refuse_existing
     from caretrace.hospital import HospitalConfig, simulate
 
     console = Console(as_json, quiet)
-    settings = load(HospitalConfig, config, set_ or ())
+    overrides = [*(set_ or ()), *([f"rules=[{', '.join(rule)}]"] if rule else ())]
+    settings = load(HospitalConfig, config, overrides)
     if subjects is not None:
         settings = dataclasses.replace(settings, subjects=subjects)
     if seed is not None:

@@ -7,8 +7,12 @@ not fitted to any hospital's data.
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal, get_args
 
-from caretrace.errors import ConfigError
+from caretrace.errors import ConfigError, unknown_name
+
+Rule = Literal["single", "conjunctive", "ordered", "redundant", "decoy"]
+RULES: tuple[Rule, ...] = get_args(Rule)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +47,30 @@ class Dynamics:
     return_logit: float = -3.4  # of coming back to the ICU in the same admission; assumed
     return_severity: float = 1.0  # per unit of severity at ICU discharge; assumed
     max_icu_hours: int = 720  # whoever is alive after 30 days leaves for long-term care; assumed
+    rule_from_hours: int = 48  # hour of an ICU stay from which a planted rule acts; after the tasks' gap
+
+
+@dataclasses.dataclass(frozen=True)
+class Faults:
+    """What goes wrong between the bedside and the table: chances per row, 0 by default.
+
+    Args:
+        artefact: A vital sign is written as 0 (lead off) or as the most a monitor shows (line flushed).
+        wrong_unit: Temperature, glucose or creatinine stands in another unit than the one beside it.
+        correction: A lab result is first reported tenfold too high or low, and put right some hours later.
+        misspelling: Two letters of a prescribed drug's name have changed places.
+    """
+
+    artefact: float = 0.0
+    wrong_unit: float = 0.0
+    correction: float = 0.0
+    misspelling: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            rate = getattr(self, field.name)
+            if not 0 <= rate <= 1:
+                raise ConfigError(f"faults.{field.name}: got {rate}; give a share of rows from 0 to 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,6 +84,10 @@ class HospitalConfig:
         noise: Scale of every measurement error; 1 is the documented default, 0 shows severity bare.
         oracle_replicates: Futures simulated per stay and landmark to compute the oracle's probability.
         dynamics: How severity moves and kills.
+        rules: Planted rules of death to switch on: single, conjunctive, ordered, redundant, decoy.
+        planted_strength: Log hazard of death added where a rule holds, taken away where none does; 0.5 is
+            a weak effect, 15 decides who dies. Without effect while `rules` is empty.
+        faults: What goes wrong between the bedside and the table.
     """
 
     subjects: int = 2000
@@ -64,6 +96,9 @@ class HospitalConfig:
     noise: float = 1.0
     oracle_replicates: int = 200
     dynamics: Dynamics = dataclasses.field(default_factory=Dynamics)
+    rules: tuple[Rule, ...] = ()
+    planted_strength: float = 15.0
+    faults: Faults = dataclasses.field(default_factory=Faults)
 
     def __post_init__(self) -> None:
         if not 1 <= self.subjects <= 1_000_000:
@@ -78,3 +113,15 @@ class HospitalConfig:
             raise ConfigError(f"oracle_replicates: got {self.oracle_replicates}; give 1 to 10000")
         if not 49 <= self.dynamics.max_icu_hours <= 2000:
             raise ConfigError(f"dynamics.max_icu_hours: got {self.dynamics.max_icu_hours}; give 49 to 2000")
+        if not 24 <= self.dynamics.rule_from_hours <= 2000:
+            hours = self.dynamics.rule_from_hours
+            raise ConfigError(
+                f"dynamics.rule_from_hours: got {hours}; give 24 to 2000: a rule's events lie in the first 24 hours"
+            )
+        for rule in self.rules:
+            if rule not in RULES:
+                raise ConfigError(unknown_name("rule", rule, list(RULES)))
+        if len(set(self.rules)) < len(self.rules):
+            raise ConfigError(f"rules: got {', '.join(self.rules)}; give each rule once")
+        if not 0 <= self.planted_strength <= 30:
+            raise ConfigError(f"planted_strength: got {self.planted_strength}; give 0 to 30")

@@ -8,10 +8,9 @@ from numpy.typing import NDArray
 
 from caretrace.hospital.catalogue import INFECTION, ORGANISM_SHARES, ORGANISMS, PANELS, SPECIMENS, TESTS
 from caretrace.hospital.columns import words
-from caretrace.hospital.population import People
-from caretrace.hospital.signals import Ints, Signals, moments, spans
-from caretrace.hospital.timeline import DAY, Admissions, Stays
-from caretrace.hospital.treatments import Treatments
+from caretrace.hospital.signals import Ints, moments, spans
+from caretrace.hospital.timeline import DAY
+from caretrace.hospital.treatments import Bedside
 
 _COMMENTS = (
     "No growth after 48 hours.",
@@ -22,21 +21,15 @@ _COMMENTS = (
 )
 
 
-def grow_cultures(
-    people: People,
-    admissions: Admissions,
-    stays: Stays,
-    signals: Signals,
-    treatments: Treatments,
-    rng: np.random.Generator,
-) -> pl.DataFrame:
+def grow_cultures(bedside: Bedside, rng: np.random.Generator) -> pl.DataFrame:
     """The raw table `cultures`: one row per organism and antibiotic tested, one for no growth.
 
     A result may come after the patient has left or died, as in any hospital: hiding it would tell a
     reader of the sample who is about to die.
     """
-    stay, time, specimen = _samples(stays, signals, treatments, rng)
-    infection = signals.loads[stay, INFECTION]
+    admissions, stays = bedside.admissions, bedside.stays
+    stay, time, specimen = _samples(bedside, rng)
+    infection = bedside.signals.loads[stay, INFECTION]
     # Assumed: a third of samples grow something where infection is the problem, few elsewhere.
     grows = rng.random(len(stay)) < np.clip(0.05 + 0.22 * infection, 0, 0.5)
     # Assumed: one to three days, whether or not something grows.
@@ -53,7 +46,7 @@ def grow_cultures(
     admission = stays.admission[stay[sample]]
     return pl.DataFrame(
         {
-            "subject_id": people.subject_id[admissions.person[admission]],
+            "subject_id": bedside.people.subject_id[admissions.person[admission]],
             "admission_id": admissions.admission_id[admission],
             "collect_time": time[sample],
             "result_time": result[sample],
@@ -67,12 +60,11 @@ def grow_cultures(
     )
 
 
-def _samples(
-    stays: Stays, signals: Signals, treatments: Treatments, rng: np.random.Generator
-) -> tuple[Ints, Ints, Ints]:
+def _samples(bedside: Bedside, rng: np.random.Generator) -> tuple[Ints, Ints, Ints]:
     """When which sample is taken: at the start of antibiotics, and now and then while they last."""
-    stay, first, _ = spans(treatments.antibiotics)
-    again_stay, again = np.nonzero(treatments.antibiotics & (rng.random(signals.severity.shape) < 0.012))
+    stays, antibiotics = bedside.stays, bedside.treatments.antibiotics
+    stay, first, _ = spans(antibiotics)
+    again_stay, again = np.nonzero(antibiotics & (rng.random(antibiotics.shape) < 0.012))
     stay = np.concatenate([stay, stay, again_stay])  # blood cultures are taken twice at the start
     hour = np.concatenate([first, first, again])
     specimen = rng.choice(len(SPECIMENS), len(stay), p=[0.55, 0.2, 0.2, 0.05])

@@ -13,9 +13,9 @@ from caretrace.hospital import catalogue
 from caretrace.hospital.catalogue import BRAIN, CIRCULATION, Drug
 from caretrace.hospital.columns import words
 from caretrace.hospital.population import People
-from caretrace.hospital.signals import Ints, Mask, Signals, moments, spans
+from caretrace.hospital.signals import Ints, Mask, moments, spans
 from caretrace.hospital.timeline import HOUR, Admissions, Stays
-from caretrace.hospital.treatments import Treatments
+from caretrace.hospital.treatments import Bedside
 
 
 @dataclasses.dataclass
@@ -54,16 +54,11 @@ class _Orders:
         return place[order], start[order], end[order], kind[order], amount[order]
 
 
-def prescribe(
-    people: People,
-    admissions: Admissions,
-    stays: Stays,
-    treatments: Treatments,
-    rng: np.random.Generator,
-) -> pl.DataFrame:
+def prescribe(bedside: Bedside, rng: np.random.Generator) -> pl.DataFrame:
     """The raw table `prescriptions`: routine, long-term, and what the ICU adds."""
+    admissions, stays, treatments = bedside.admissions, bedside.stays, bedside.treatments
     orders = _Orders()
-    drugs = _on_admission(orders, people, admissions, rng)
+    drugs = _on_admission(orders, bedside.people, admissions, rng)
     for mask, drug, share in (
         (treatments.vasopressor, catalogue.HYDROCORTISONE, 0.35),
         (treatments.diuretics, catalogue.FUROSEMIDE, 0.7),
@@ -76,7 +71,7 @@ def prescribe(
     place, start, end, kind, _ = orders.sorted(admissions.admission_id)
     return pl.DataFrame(
         {
-            "subject_id": people.subject_id[admissions.person[place]],
+            "subject_id": _subject(bedside, place),
             "admission_id": admissions.admission_id[place],
             "start_time": start,
             "stop_time": end,
@@ -86,6 +81,10 @@ def prescribe(
             "route": words([d.route for d in drugs], kind),
         }
     )
+
+
+def _subject(bedside: Bedside, admission: Ints) -> Ints:
+    return bedside.people.subject_id[bedside.admissions.person[admission]]
 
 
 def _on_admission(
@@ -123,15 +122,9 @@ def _times(stays: Stays, mask: Mask, rng: np.random.Generator) -> tuple[Ints, In
     return stay, start, np.minimum(moments(stays, stay, after, rng), stays.end[stay])
 
 
-def perform(
-    people: People,
-    admissions: Admissions,
-    stays: Stays,
-    signals: Signals,
-    treatments: Treatments,
-    rng: np.random.Generator,
-) -> pl.DataFrame:
+def perform(bedside: Bedside, rng: np.random.Generator) -> pl.DataFrame:
     """The raw table `procedures`: tubes, lines, machines and pictures."""
+    stays, treatments = bedside.stays, bedside.treatments
     names: list[str] = []
     orders = _Orders()
 
@@ -152,12 +145,12 @@ def perform(
             add(catalogue.INTUBATION, stay, start, start + 20 * 60)
     stay, start, _ = _times(stays, treatments.vasopressor, rng)
     add(catalogue.CENTRAL_LINE, stay, start + 25 * 60, start + 55 * 60)
-    for picture, stay, start in _pictures(stays, signals, treatments, rng):
+    for picture, stay, start in _pictures(bedside, rng):
         add((picture,), stay, start, start + 15 * 60)
     place, start, end, kind, _ = orders.sorted(stays.stay_id)
     return pl.DataFrame(
         {
-            "subject_id": people.subject_id[admissions.person[stays.admission[place]]],
+            "subject_id": _subject(bedside, stays.admission[place]),
             "stay_id": stays.stay_id[place],
             "start_time": start,
             "end_time": end,
@@ -167,10 +160,9 @@ def perform(
     )
 
 
-def _pictures(
-    stays: Stays, signals: Signals, treatments: Treatments, rng: np.random.Generator
-) -> Iterator[tuple[str, Ints, Ints]]:
+def _pictures(bedside: Bedside, rng: np.random.Generator) -> Iterator[tuple[str, Ints, Ints]]:
     """Pictures, the stays that get them, and when (assumed): by problem at first, then daily films."""
+    stays, signals, treatments = bedside.stays, bedside.signals, bedside.treatments
     brain = signals.loads[:, BRAIN] > 0.9
     heart = signals.loads[:, CIRCULATION] > 0.9
     shares = (np.full(len(stays), 0.6), 0.1 + 0.7 * brain, 0.1 + 0.4 * heart)
@@ -192,24 +184,18 @@ _FLUIDS = (
 _KILOGRAMS = 80  # body weight used to turn rates into amounts; assumed
 
 
-def infuse(
-    people: People,
-    admissions: Admissions,
-    stays: Stays,
-    signals: Signals,
-    treatments: Treatments,
-    rng: np.random.Generator,
-) -> pl.DataFrame:
+def infuse(bedside: Bedside, rng: np.random.Generator) -> pl.DataFrame:
     """The raw table `infusions`; a new row begins whenever a pump is set anew."""
+    stays = bedside.stays
     orders = _Orders()
-    _pumps(orders, stays, signals, treatments, rng)
-    _boluses(orders, stays, signals, rng)
+    _pumps(orders, bedside, rng)
+    _boluses(orders, bedside, rng)
     place, start, end, kind, rate = orders.sorted(stays.stay_id)
     rate = np.where(kind == 0, np.round(rate, 3), np.round(rate, 1))
     per_hour = np.where(kind == 0, rate * 60 * _KILOGRAMS / 1000, rate)
     return pl.DataFrame(
         {
-            "subject_id": people.subject_id[admissions.person[stays.admission[place]]],
+            "subject_id": _subject(bedside, stays.admission[place]),
             "stay_id": stays.stay_id[place],
             "start_time": start,
             "end_time": end,
@@ -223,10 +209,9 @@ def infuse(
     )
 
 
-def _pumps(
-    orders: _Orders, stays: Stays, signals: Signals, treatments: Treatments, rng: np.random.Generator
-) -> None:
+def _pumps(orders: _Orders, bedside: Bedside, rng: np.random.Generator) -> None:
     """Add what runs for hours."""
+    stays, signals, treatments = bedside.stays, bedside.signals, bedside.treatments
     pressure = signals.organ(CIRCULATION)
     # Assumed rates, per unit of what shows: they are what a reader of the chart can see of severity.
     rates = (
@@ -246,8 +231,9 @@ def _pumps(
         orders.add(stay, start, end, fluid, value)
 
 
-def _boluses(orders: _Orders, stays: Stays, signals: Signals, rng: np.random.Generator) -> None:
+def _boluses(orders: _Orders, bedside: Bedside, rng: np.random.Generator) -> None:
     """Add fluids given quickly when the circulation looks ill (assumed: up to 15 % of hours)."""
+    stays, signals = bedside.stays, bedside.signals
     pressure = signals.organ(CIRCULATION)
     stay, hour = np.nonzero(
         (rng.random(pressure.shape) < np.clip(0.05 * (pressure - 1), 0, 0.15)) & signals.present

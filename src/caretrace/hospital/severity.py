@@ -20,6 +20,7 @@ Bools = NDArray[np.bool_]
 
 IMPROVING, STEADY, DETERIORATING = 0, 1, 2
 PHASES = ("improving", "steady", "deteriorating")
+PLANTING_HOURS = 24  # the events of planted rules lie in these first hours of an ICU stay
 
 
 @dataclasses.dataclass
@@ -35,6 +36,7 @@ class IcuState:
         risk: Log hazard of death that age and frailty add; fixed.
         shock_rate: Shocks per hour; fixed.
         returned: Whether this is the admission's second ICU stay (there is no third).
+        planted: Log hazard of death that the planted rules add or take away once they act; fixed.
     """
 
     severity: Floats
@@ -45,6 +47,7 @@ class IcuState:
     risk: Floats
     shock_rate: Floats
     returned: Bools
+    planted: Floats
 
     def __len__(self) -> int:
         return len(self.severity)
@@ -95,6 +98,7 @@ def enter(
         risk=risk.astype(np.float32),
         shock_rate=(d.shock_per_hour * np.exp(d.shock_frailty * frailty)).clip(0, 0.05).astype(np.float32),
         returned=np.zeros(n, np.bool_),
+        planted=np.zeros(n, np.float32),
     )
 
 
@@ -113,10 +117,17 @@ def come_back(state: IcuState, d: Dynamics, rng: np.random.Generator) -> IcuStat
     )
 
 
+def log_hazard(severity: Floats, risk: Floats, d: Dynamics) -> Floats:
+    """Log hazard of death per hour in the ICU, planted rules aside, `[stay]`."""
+    return np.float32(d.death_log_hazard) + np.float32(d.death_severity) * severity + risk
+
+
 def death_probability(state: IcuState, d: Dynamics) -> Floats:
     """Chance to die in the coming hour in the ICU, `[stay]`."""
-    log_hazard = np.float32(d.death_log_hazard) + np.float32(d.death_severity) * state.severity + state.risk
-    return -np.expm1(-np.exp(np.minimum(log_hazard, np.float32(3))))
+    hazard = log_hazard(state.severity, state.risk, d)
+    if state.planted.any():
+        hazard += np.where(state.hours >= d.rule_from_hours, state.planted, np.float32(0))
+    return -np.expm1(-np.exp(np.minimum(hazard, np.float32(3))))
 
 
 def leaves(state: IcuState, d: Dynamics, rng: np.random.Generator) -> Bools:
@@ -134,9 +145,10 @@ def return_probability(state: IcuState, d: Dynamics) -> Floats:
 
 def ward_death_probability(state: IcuState, d: Dynamics) -> Floats:
     """Chance to die on the ward, given the state at the ICU discharge that was the last."""
-    return _logistic(
-        d.ward_death_logit + d.ward_death_severity * state.severity + d.ward_death_risk * state.risk
-    )
+    logit = d.ward_death_logit + d.ward_death_severity * state.severity + d.ward_death_risk * state.risk
+    if state.planted.any():  # a stay that was over before all of its events could happen is left alone
+        logit += np.where(state.hours >= PLANTING_HOURS, state.planted, np.float32(0))
+    return _logistic(logit)
 
 
 def advance(state: IcuState, d: Dynamics, rng: np.random.Generator) -> None:

@@ -10,14 +10,17 @@ import polars as pl
 
 from caretrace.files import whole_folder
 from caretrace.hospital import registry
-from caretrace.hospital.config import HospitalConfig
+from caretrace.hospital.config import Faults, HospitalConfig
 from caretrace.hospital.cultures import grow_cultures
+from caretrace.hospital.faults import spoil
 from caretrace.hospital.labs import report_labs
 from caretrace.hospital.orders import infuse, perform, prescribe
+from caretrace.hospital.planting import plant, without_foreboding
 from caretrace.hospital.population import draw_people, plan_admissions
+from caretrace.hospital.rules import draw_roles, log_hazards
 from caretrace.hospital.signals import observe
 from caretrace.hospital.timeline import live
-from caretrace.hospital.treatments import plan_treatments
+from caretrace.hospital.treatments import Bedside, plan_treatments
 from caretrace.hospital.truth import describe_path, describe_stays
 from caretrace.hospital.vitals import chart_vitals
 from caretrace.hospital.writer import TableWriter
@@ -27,7 +30,7 @@ CHUNK = 250  # people drawn together; fixed, because it is part of what a seed m
 # The order is part of what a seed means: append, never reorder.
 STREAMS = (
     "people", "plan", "course", "oracle", "signals", "treatments", "vitals", "labs", "prescriptions",
-    "procedures", "infusions", "cultures", "registry",
+    "procedures", "infusions", "cultures", "registry", "rules", "faults",
 )  # fmt: skip
 
 
@@ -79,20 +82,28 @@ def simulate_chunk(chunk: int, config: HospitalConfig) -> dict[str, pl.DataFrame
     }
     people = draw_people(chunk * CHUNK, CHUNK, rng["people"])
     plan = plan_admissions(people, config, rng["plan"])
-    admissions, stays = live(people, plan, config, rng["course"], rng["oracle"])
+    roles = draw_roles(len(people.age), rng["rules"])
+    planted = log_hazards(roles, config)
+    admissions, stays = live(people, plan, config, rng["course"], rng["oracle"], planted)
     signals = observe(admissions, stays, config.noise, rng["signals"])
     diabetic = people.chronic[admissions.person[stays.admission], 0]
     treatments = plan_treatments(signals, diabetic, rng["treatments"])
-    return {
+    bedside = Bedside(people, admissions, stays, signals, treatments)
+    known = without_foreboding(admissions, stays) if config.rules else admissions
+    tables = {
         "patients": registry.patients(people, admissions),
         "admissions": registry.admissions(people, admissions, stays, rng["registry"]),
         "icu_stays": registry.icu_stays(people, admissions, stays),
         "vitals": chart_vitals(people, admissions, stays, signals, treatments, config.noise, rng["vitals"]),
-        "labs": report_labs(people, admissions, stays, signals, config.noise, rng["labs"]),
-        "prescriptions": prescribe(people, admissions, stays, treatments, rng["prescriptions"]),
-        "procedures": perform(people, admissions, stays, signals, treatments, rng["procedures"]),
-        "cultures": grow_cultures(people, admissions, stays, signals, treatments, rng["cultures"]),
-        "infusions": infuse(people, admissions, stays, signals, treatments, rng["infusions"]),
+        "labs": report_labs(people, known, stays, signals, config.noise, rng["labs"]),
+        "prescriptions": prescribe(bedside, rng["prescriptions"]),
+        "procedures": perform(bedside, rng["procedures"]),
+        "cultures": grow_cultures(bedside, rng["cultures"]),
+        "infusions": infuse(bedside, rng["infusions"]),
         "truth/stays": describe_stays(people, admissions, stays),
         "truth/severity": describe_path(people, admissions, stays),
     }
+    if config.faults != Faults():
+        tables = spoil(tables, config.faults, rng["faults"])
+    # Last, so that nothing is spoiled of what a rule is made of.
+    return plant(tables, bedside, roles, config, rng["rules"]) if config.rules else tables

@@ -88,6 +88,7 @@ def live(
     config: HospitalConfig,
     rng: np.random.Generator,
     oracle_rng: np.random.Generator,
+    planted: NDArray[np.float32] | None = None,
 ) -> tuple[Admissions, Stays]:
     """Run every planned admission, put them in calendar time, and drop what death made impossible.
 
@@ -97,13 +98,17 @@ def live(
         config: Settings.
         rng: Source of chance of the courses.
         oracle_rng: Source of chance of the oracle, apart so that `oracle_replicates` changes nothing else.
+        planted: What planted rules add to each person's log hazard of death, `[person]`.
     """
     d = config.dynamics
     risk = static_risk(people.age, people.frailty, d)[plan.person]
     frailty = people.frailty[plan.person]
     icu = np.flatnonzero(plan.icu)
     begin_severity = np.array([p.start for p in catalogue.PROBLEMS])[plan.problem[icu]]
-    course = run_course(enter(begin_severity, risk[icu], frailty[icu], d, rng), d, rng)
+    start = enter(begin_severity, risk[icu], frailty[icu], d, rng)
+    if planted is not None:
+        start = dataclasses.replace(start, planted=planted[plan.person[icu]])
+    course = run_course(start, d, rng)
     length, died = _ward_only(len(plan.person), risk, rng)
     length[icu] = plan.before_hours[icu] + course.end_hours
     died[icu] = course.died

@@ -11,7 +11,9 @@ import dataclasses
 import numpy as np
 
 from caretrace.hospital.catalogue import BRAIN, CIRCULATION, INFECTION, KIDNEYS, LUNGS
+from caretrace.hospital.population import People
 from caretrace.hospital.signals import Mask, Matrix, Signals, switched
+from caretrace.hospital.timeline import Admissions, Stays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,25 @@ class Treatments:
     antibiotics: Mask
     insulin: Mask
     diuretics: Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Bedside:
+    """All that the writers of orders and samples look at, for one chunk of people.
+
+    Args:
+        people: Who.
+        admissions: When in hospital.
+        stays: When in the ICU.
+        signals: Severity as it shows.
+        treatments: What each stay gets.
+    """
+
+    people: People
+    admissions: Admissions
+    stays: Stays
+    signals: Signals
+    treatments: Treatments
 
 
 def plan_treatments(signals: Signals, diabetic: Mask, rng: np.random.Generator) -> Treatments:

@@ -12,7 +12,9 @@ import polars as pl
 
 from caretrace.config import to_dict
 from caretrace.files import write_json
-from caretrace.hospital.config import HospitalConfig
+from caretrace.hospital.config import Faults, HospitalConfig
+from caretrace.hospital.faults import README as FAULTS_README
+from caretrace.hospital.planting import README as RULES_README
 from caretrace.hospital.truth import README as TRUTH_README
 
 README = """# A simulated hospital
@@ -70,7 +72,10 @@ class TableWriter(contextlib.AbstractContextManager["TableWriter"]):
             pl.concat(tables).write_parquet(self._folder / f"{name}.parquet")
         write_json(self._folder / "simulation.json", to_dict(self._config))
         (self._folder / "README.md").write_text(README, encoding="utf-8")
-        (self._folder / "truth" / "README.md").write_text(TRUTH_README, encoding="utf-8")
+        parts = [TRUTH_README]
+        parts += [RULES_README] if self._config.rules else []
+        parts += [FAULTS_README] if self._config.faults != Faults() else []
+        (self._folder / "truth" / "README.md").write_text("".join(parts), encoding="utf-8")
 
     def __exit__(
         self,
