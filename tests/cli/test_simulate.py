@@ -76,3 +76,21 @@ def test_mistakes_are_answered_before_anything_is_written(tmp_path: Path) -> Non
     with pytest.raises(OutputExistsError, match="choose another"):
         run(str(tmp_path / "taken"), "--subjects", "5")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+def test_check_compares_with_published_numbers_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["--check", "--seeds", "2", "--json", "-q"])
+    found = json.loads(result.stdout)
+    inside = {band["name"]: band["low"] <= band["value"] <= band["high"] for band in found["bands"]}
+    assert inside == {band["name"]: band["inside"] for band in found["bands"]}
+    assert found["all_inside"] is all(inside.values())
+    assert result.exit_code == (0 if all(inside.values()) else 1)
+    assert len(inside) > 20
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_or_a_check_is_needed() -> None:
+    assert CliRunner().invoke(app, []).exit_code == 2

@@ -12,7 +12,7 @@ from caretrace.cli.console import AsJson, Console, Quiet
 
 
 def command(
-    out: Annotated[Path, typer.Argument(help="Folder to make; it must not exist yet.")],
+    out: Annotated[Path | None, typer.Argument(help="Folder to make; it must not exist yet.")] = None,
     subjects: Annotated[
         int | None, typer.Option(help="How many people; 2000 by default, which makes about 110 MB of tables.")
     ] = None,
@@ -34,6 +34,14 @@ def command(
         list[str] | None,
         typer.Option("--set", help="One setting, for example --set noise=0.5."),
     ] = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Write nothing: run the simulated city for many seeds and compare it with published numbers.",
+        ),
+    ] = False,
+    seeds: Annotated[int, typer.Option(min=2, help="How many seeds --check runs.")] = 30,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -44,12 +52,19 @@ def command(
     Example: `caretrace simulate raw --subjects 500 --seed 7`
 
     With planted rules: `caretrace simulate raw --rule single --set planted_strength=4`
+
+    Against published numbers, one minute: `caretrace simulate --check`
     """
+    console = Console(as_json, quiet)
+    if check:
+        _check(console, seeds)
+        return
+    if out is None:
+        raise typer.BadParameter("name the folder to make, or give --check", param_hint="OUT")
     from caretrace.config import load
     from caretrace.files import refuse_existing
     from caretrace.hospital import HospitalConfig, simulate
 
-    console = Console(as_json, quiet)
     overrides = [*(set_ or ()), *([f"rules=[{', '.join(rule)}]"] if rule else ())]
     settings = load(HospitalConfig, config, overrides)
     if subjects is not None:
@@ -62,3 +77,31 @@ def command(
     console.result({"out": str(out), "subjects": settings.subjects, "seed": settings.seed, "rows": rows})
     console.table(f"Simulated hospital in {out}", ("file", "rows"), list(rows.items()))
     console.say(f"Next: caretrace ingest hospital {out} DATASET")
+
+
+def _check(console: Console, seeds: int) -> None:
+    """Every published band beside the simulated value; exit code 1 if one is missed."""
+    from caretrace.hospital.operations import check
+
+    with console.progress("simulating the city", total=seeds) as advance:
+        bands = check(range(seeds), progress=advance)
+    console.table(
+        f"{seeds} seeds of the simulated city beside published numbers",
+        ("what", "published", "allowed", "simulated (95 %)", "inside"),
+        [
+            (
+                band.name,
+                f"{band.target:g}",
+                f"{band.low:g} to {band.high:g}",
+                f"{band.value:.3g} ({band.interval[0]:.3g} to {band.interval[1]:.3g})",
+                band.inside,
+            )
+            for band in bands
+        ],
+    )
+    found = [{**dataclasses.asdict(band), "inside": band.inside} for band in bands]
+    console.result({"seeds": seeds, "bands": found, "all_inside": all(band.inside for band in bands)})
+    missed = [band.name for band in bands if not band.inside]
+    if missed:
+        console.error(f"outside the allowed range: {', '.join(missed)}")
+        raise typer.Exit(1)
