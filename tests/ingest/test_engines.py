@@ -403,6 +403,27 @@ def test_the_session_of_a_process_is_shared_and_left_running(spark, tmp_path):
     assert spark.sql("SELECT 1").count() == 1
 
 
+@needs_java
+@pytest.mark.slow
+def test_a_process_may_start_and_stop_spark_more_than_once(tmp_path):
+    pytest.importorskip("pyspark")
+    code = (
+        "import sys, pyarrow as pa\nfrom pathlib import Path\nfrom pyspark.sql import SparkSession\n"
+        "from caretrace.ingest.engines import running\n"
+        "for number in '12':\n"
+        "    work = Path(sys.argv[1], number)\n"
+        "    work.mkdir()\n"
+        "    with running('spark', work, memory_limit='1GB', threads=1) as engine:\n"
+        "        print(engine.fetch(engine.create('some', pa.table({'a': [number]}))).to_pylist())\n"
+        "    assert SparkSession.getActiveSession() is None\n"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.splitlines() == ["[{'a': '1'}]", "[{'a': '2'}]"], done.stderr
+    # What Java itself says at its start is all that is heard of it.
+    assert [line for line in done.stderr.splitlines() if "incubator modules" not in line] == []
+
+
 # Where Spark is not there
 
 

@@ -66,6 +66,8 @@ def start_session(work: Path, memory_limit: str, threads: int | None) -> tuple[A
             session, started = builder.getOrCreate(), True
         except Exception as error:
             raise ConfigError(f"Spark does not start ({_first_line(error)}); {_INSTALL}") from error
+        if "SPARK_REMOTE" not in os.environ:
+            session.sparkContext.setLogLevel("ERROR")
     for name, value in _MEANING.items():
         session.conf.set(name, value)
     return session, started
