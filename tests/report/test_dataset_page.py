@@ -72,5 +72,7 @@ def test_only_export_writes_csv():
             word in path.read_text() for word in (".write_csv(", ".to_csv(", "csv.writer(", "csv.DictWriter(")
         )
     }
-    allowed = {"hospital/writer.py"} | {name for name in writers if name.startswith("ingest/")}
+    # What the virtual hospital invents holds no text that anybody typed.
+    invented = {"hospital/writer.py", "hospital/histories/tables.py", "hospital/operations/stream.py"}
+    allowed = invented | {name for name in writers if name.startswith("ingest/")}
     assert writers <= allowed

@@ -132,17 +132,30 @@ def _tables(
             }
         ),
         "DIAGNOSES_ICD.csv": diagnoses.sort("hadm_id", "seq_num"),
+        **_truth(drawn, dates, subject_id, hadm_id, model),
+    }
+
+
+def _truth(
+    drawn: Drawn,
+    dates: Dates,
+    subject_id: np.typing.NDArray[np.int64],
+    hadm_id: np.typing.NDArray[np.int64],
+    model: HistoryModel,
+) -> dict[str, pl.DataFrame]:
+    h = drawn.histories
+    return {
         "truth/subjects.parquet": pl.DataFrame(
             {
                 "subject_id": subject_id,
                 "age": h.age,
-                "sex": sex,
+                "sex": pl.Series(SEXES).gather(h.sex),
                 "phenotype": pl.Series(model.phenotypes).gather(drawn.phenotype),
             }
         ),
         "truth/visits.parquet": pl.DataFrame(
             {
-                "subject_id": visit_subject,
+                "subject_id": subject_id[h.visit_subject],
                 "hadm_id": hadm_id,
                 "episode": pl.Series(model.episodes).gather(drawn.episode),
                 "gap_days": dates.gap_days,

@@ -172,12 +172,7 @@ def _load(
         errors = connection.execute(
             "SELECT line, min(CAST(error_type AS VARCHAR)), min(csv_line) FROM reject_errors GROUP BY line ORDER BY 1"
         ).fetchall()
-    for line, kind, _ in errors:
-        if kind in _FATAL:
-            raise InputError(
-                f"{label} line {line}: {_FATAL[kind]}, so the rows after it cannot be told apart; "
-                "save the file as UTF-8 CSV with quotes doubled inside quoted text"
-            )
+    _refuse_fatal(errors, label)
     connection.execute(f"CREATE TABLE {table}_malformed (_row BIGINT, _before BIGINT, _line VARCHAR)")
     if errors:  # the k-th malformed line has `line - 2 - k` good rows before it; line 1 is the header
         connection.executemany(
@@ -194,6 +189,15 @@ def _load(
         if errors
         else f"CREATE VIEW {table} AS SELECT _good AS _row, * FROM {table}_good"
     )
+
+
+def _refuse_fatal(errors: Sequence[Any], label: str) -> None:
+    for line, kind, _ in errors:
+        if kind in _FATAL:
+            raise InputError(
+                f"{label} line {line}: {_FATAL[kind]}, so the rows after it cannot be told apart; "
+                "save the file as UTF-8 CSV with quotes doubled inside quoted text"
+            )
 
 
 class _Clock(NamedTuple):
@@ -246,14 +250,16 @@ def _clock(
         )
     if 2 * iso >= total:
         return _Clock(text, True)
-    remedy = (
-        "say its unit since the start with --option time_unit=s (ms, s, min, h, d; epoch for seconds since 1970)"
-        if 2 * numbers > total
-        else 'say how it is written, for example --option time_format="%d/%m/%Y %H:%M"'
-    )
     raise ConfigError(
-        f"{label}, column {column!r}: {example!r} is not a time such as 2019-05-31 14:00:00; {remedy}"
+        f"{label}, column {column!r}: {example!r} is not a time such as 2019-05-31 14:00:00; "
+        f"{_time_remedy(2 * numbers > total)}"
     )
+
+
+def _time_remedy(numbers: bool) -> str:
+    if numbers:
+        return "say its unit since the start with --option time_unit=s (ms, s, min, h, d; epoch for seconds since 1970)"
+    return 'say how it is written, for example --option time_format="%d/%m/%Y %H:%M"'
 
 
 def _microseconds(seconds: str) -> str:
