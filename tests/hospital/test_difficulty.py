@@ -77,7 +77,9 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("hour", [24, 48])
 def test_models_stay_between_chance_and_the_oracle(raw: Path, hour: int) -> None:
     seen = events(raw).filter(pl.col("hour") <= hour)
-    truth = pl.read_parquet(raw / "truth" / "stays.parquet").drop_nulls(f"oracle_icu_death_{hour}h")
+    truth = pl.read_parquet(raw / "truth" / "stays.parquet").filter(
+        pl.col("hours") > hour + 24
+    )  # the task's gap
     y, group = truth["died_in_icu"].to_numpy(), truth["subject_id"].to_numpy()
     oracle = roc_auc_score(y, truth[f"oracle_icu_death_{hour}h"])
     figures = {}
@@ -93,10 +95,12 @@ def test_models_stay_between_chance_and_the_oracle(raw: Path, hour: int) -> None
         )
         for kind in ("logistic", "boosted") if hour == 24 else ("boosted",):
             figures[name, kind] = held_out_auroc(x.to_numpy().astype(float), y, group, kind == "boosted")
-    print(f"\n{hour} h: {len(y)} stays, {y.mean():.1%} die in the ICU, oracle AUROC {oracle:.3f}")
+    print(
+        f"\n{hour} h: {len(y)} stays kept by the task, {y.mean():.1%} die in the ICU, oracle AUROC {oracle:.3f}"
+    )
     for (name, kind), value in figures.items():
         print(f"  {kind} model of {name} values: AUROC {value:.3f}")
     best = max(figures.values())
-    assert 0.78 < best < 0.92
+    assert 0.75 < best < 0.92
     assert best + 0.02 < oracle < 0.98
     assert figures["summary", "boosted"] > figures["last", "boosted"] + 0.02, "the trend no longer matters"

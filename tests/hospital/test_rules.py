@@ -26,22 +26,23 @@ from caretrace.hospital.rules import A_SHARE, B_SHARES, EVENTS
 from caretrace.hospital.severity import enter, static_risk
 
 DEFAULT = HospitalConfig(subjects=260, seed=3, oracle_replicates=5)
-# First half of the SHA-256 of what the commit before planted rules wrote for DEFAULT: raw files as they are, truth
-# as CSV with four decimals. A new release of numpy may draw other numbers from the same seed: then write these
-# anew with that release from a commit you trust, and say so in the changelog.
-WRITTEN_BEFORE = {
+# First half of the SHA-256 of what DEFAULT wrote when ward labs had ceased to know the outcome and the oracle had
+# learnt the tasks' gap: raw files as they are, truth as CSV with four decimals. A new release of numpy may draw
+# other numbers from the same seed: then write these anew with that release from a commit you trust, and say so in
+# the changelog.
+WRITTEN = {
     "README.md": "a4ed96dd2bd5bf0a",
     "admissions.csv": "d0574afe750584c0",
     "cultures.csv": "220c91d661c84865",
     "icu_stays.csv": "00671a6b5c42db35",
     "infusions.csv": "558a11d525b3f504",
-    "labs.csv": "01d8286f69d4975c",
+    "labs.csv": "6051285d038c51d0",
     "patients.csv": "21f1312fd6051075",
     "prescriptions.csv": "54b86eead3a9a46c",
     "procedures.csv": "ed7e6e932a4e5eb1",
-    "truth/README.md": "5bf3751473de9afb",
+    "truth/README.md": "3098616a9934141e",
     "truth/severity.parquet": "cc43b35e179f5270",
-    "truth/stays.parquet": "a8161779ef7e63e9",
+    "truth/stays.parquet": "a123f95f74fca2b8",
     "vitals.csv": "074f99cf4805ff66",
 }
 
@@ -135,9 +136,9 @@ def held_out_auroc(x: np.ndarray, y: np.ndarray) -> float:
     return float(roc_auc_score(y, score))
 
 
-def test_without_rules_the_same_bytes_as_before_there_were_any(tmp_path: Path) -> None:
+def test_the_same_bytes_as_ever(tmp_path: Path) -> None:
     simulate(tmp_path / "raw", DEFAULT)
-    assert digests(tmp_path / "raw") == WRITTEN_BEFORE
+    assert digests(tmp_path / "raw") == WRITTEN
 
 
 def test_the_truth_lists_the_planted_rows_and_no_others(world: Planted) -> None:
@@ -194,7 +195,9 @@ def test_the_rule_decides_who_dies(world: Planted) -> None:
     y = stays["died_in_icu"].to_numpy()
     x = stays.select("a", "b", "first").to_numpy()
     assert held_out_auroc(x, y) > 0.985
-    assert roc_auc_score(y, stays["oracle_icu_death_48h"]) > 0.985
+    known = stays.drop_nulls("oracle_icu_death_24h")  # five futures may all leave before the gap is over
+    assert len(known) > 0.95 * len(stays)
+    assert roc_auc_score(known["died_in_icu"], known["oracle_icu_death_24h"]) > 0.985
     later = world.stays.filter(pl.col("hours") >= 24)
     assert (
         held_out_auroc(later.select("a", "b", "first").to_numpy(), later["died_in_hospital"].to_numpy())
@@ -286,7 +289,7 @@ def test_a_redundant_pair_comes_together_and_either_tells(worlds: Callable[[Any]
 def test_strength_is_a_dial(tmp_path: Path) -> None:
     """The figures in docs/hospital.md come from `pytest tests/hospital/test_rules.py -k dial -s`."""
     figures = {}
-    print("\nstrength, stays of 48 h or more, die in the ICU, AUROC of the rule, of the oracle at 48 h")
+    print("\nstrength, stays of 48 h or more, die in the ICU, AUROC of the rule, of the oracle at 24 h")
     for strength in (0.0, 0.5, 2.0, 4.0, 8.0, 15.0):
         world = planted(
             tmp_path / str(strength),
@@ -296,10 +299,10 @@ def test_strength_is_a_dial(tmp_path: Path) -> None:
             oracle_replicates=20,
             planted_strength=strength,
         )
-        stays = world.stays.filter(pl.col("hours") >= 48).drop_nulls("oracle_icu_death_48h")
+        stays = world.stays.filter(pl.col("hours") >= 48).drop_nulls("oracle_icu_death_24h")
         died = stays["died_in_icu"]
         figures[strength] = roc_auc_score(died, stays["a"])
-        oracle = roc_auc_score(died, stays["oracle_icu_death_48h"])
+        oracle = roc_auc_score(died, stays["oracle_icu_death_24h"])
         print(f"{strength:g} {len(stays)} {died.mean():.1%} {figures[strength]:.3f} {oracle:.3f}")
     values = list(figures.values())
     assert values == sorted(values)
@@ -350,8 +353,6 @@ def test_a_rule_of_no_strength_adds_rows_and_changes_nothing_else(tmp_path: Path
     simulate(tmp_path / "rules", dataclasses.replace(DEFAULT, rules=RULES, planted_strength=0.0))
     planted_texts = {str(e.row[e.text]) for events in EVENTS.values() for e in events}
     for path in sorted((tmp_path / "plain").glob("*.csv")):
-        if path.name == "labs.csv":  # ward labs no longer foretell a death after intensive care
-            continue
         before = path.read_text().splitlines()
         after = (tmp_path / "rules" / path.name).read_text().splitlines()
         kept = [line for line in after if not any(text in line for text in planted_texts)]

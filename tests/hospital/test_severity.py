@@ -111,6 +111,46 @@ def test_the_oracle_is_calibrated(course: Course, hour: int, place: int) -> None
     assert worst_third(chance, died) < 4
 
 
+def kept_through_the_gap(course: Course, place: int) -> np.ndarray:
+    """Admissions a task keeps: nothing it leaves out happens in the 24 h after the start of the course."""
+    if place == 0:
+        return np.flatnonzero(course.first.hours > 24)
+    back = np.full(len(course.died), np.inf)
+    back[course.back] = course.back_hours
+    return np.flatnonzero((course.end_hours > 24) & (back > 24))
+
+
+def test_the_oracle_of_a_task_with_a_gap_agrees_with_counting(course: Course) -> None:
+    """Copies of stays at 24 h live on; of those the task keeps, as many die as the oracle says, and not as many
+    as without a gap."""
+    _, state = course.first.at[24]
+    order = np.argsort(state.severity)
+    chosen = np.append(order[[-1, -5, -60, len(order) // 2]], np.argmax(state.calm))
+    few, copies = state.take(chosen), 4000
+    futures = run_course(few.take(np.repeat(np.arange(5), copies)), D, np.random.default_rng(5))
+    whole = [
+        chance
+        for gap in (24, 0)
+        for chance in death_probabilities(few, D, 2000, np.random.default_rng(6), gap)
+    ]
+    for place, dead in enumerate((futures.first.died, futures.died)):
+        kept = np.isin(np.arange(len(dead)), kept_through_the_gap(futures, place)).reshape(5, copies)
+        died = dead.reshape(5, copies)
+        counted = (kept * died).sum(axis=1) / kept.sum(axis=1)
+        spread = np.sqrt(counted * (1 - counted) / kept.sum(axis=1)) + 1e-3
+        assert (np.abs(whole[place] - counted) < 4 * spread).all(), (whole[place], counted)
+        assert (np.abs(whole[place + 2] - counted) > 8 * spread).any(), "the gap's deaths make no difference"
+
+
+def test_who_leaves_within_the_gap_is_not_asked_about() -> None:
+    """Two stays alike but for how long they have been calm: whether somebody leaves tells nothing of death."""
+    one = states(400, seed=3)
+    rushed = dataclasses.replace(D, calm_severity=99.0, calm_hours=0, discharge_per_hour=1.0)
+    icu, hospital = death_probabilities(one, rushed, 20, np.random.default_rng(0), 24)
+    assert np.isnan(icu).all()
+    assert ((hospital > 0) & (hospital < 1)).all()
+
+
 def test_an_oracle_with_another_hazard_is_not_calibrated(course: Course) -> None:
     """The test above can fail: an oracle that believes in 2.7 times the hazard is caught."""
     who, state = course.first.at[24]

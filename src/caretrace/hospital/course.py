@@ -14,14 +14,17 @@ from caretrace.hospital.severity import (
     IcuState,
     Ints,
     advance,
+    back_after,
     come_back,
     death_probability,
     leaves,
     return_probability,
     ward_death_probability,
+    ward_hours,
 )
 
 LANDMARK_HOURS = (24, 48)
+GAP_HOURS = 24  # the mortality tasks ask about what happens this long after the landmark, and later
 
 
 @dataclasses.dataclass
@@ -123,15 +126,12 @@ def run_course(start: IcuState, d: Dynamics, rng: np.random.Generator) -> Course
     returns = ~first.died & (rng.random(len(start)) < return_probability(first.exit, d))
     back = np.flatnonzero(returns)
     second = run_icu(come_back(first.exit.take(back), d, rng), d, rng)
-    # Assumed: on the ward at least 6 h, on average a day and a half, before coming back.
-    back_hours = first.hours[back] + 6 + rng.exponential(30, len(back))
+    back_hours = first.hours[back] + back_after(len(back), rng)
     last, end, icu_death = first.exit.take(np.arange(len(start))), first.hours.copy(), first.died.copy()
     for field in dataclasses.fields(last):
         getattr(last, field.name)[back] = getattr(second.exit, field.name)
     end[back] = back_hours + second.hours
     icu_death[back] = second.died
     ward_death = ~icu_death & (rng.random(len(end)) < ward_death_probability(last, d))
-    # Assumed: median ward stay 4 days after the ICU, longer for the sicker; 2.5 days to a ward death.
-    ward = rng.lognormal(np.log(np.where(ward_death, 60, 96)), 0.7) * (1 + 0.3 * last.severity)
-    end += np.where(icu_death, 0, np.clip(ward, 2, 24 * 60))
+    end += np.where(icu_death, 0, ward_hours(last.severity, ward_death, rng))
     return Course(first, second, back, back_hours, end, icu_death | ward_death, icu_death)

@@ -126,7 +126,7 @@ def _ward_draws(people: People, admissions: Admissions, stays: Stays, rng: np.ra
     drawn = (rng.random(len(time)) < 0.8) & (time > admissions.admit[admission])
     kept = drawn & (time < admissions.discharge[admission] - HOUR) & ~_in_icu(stays, admission, time)
     admission, time = admission[kept], time[kept]
-    severity = _ward_severity(people, admissions, stays, admission, time)
+    severity = _ward_severity(people.frailty[admissions.person], stays, admission, time)
     panels = rng.random((len(time), len(PANELS))) < np.array([1.0, 0.9, 0.03, 0.15])
     return Draws(admission, time, severity, severity, panels)
 
@@ -152,22 +152,35 @@ def _in_icu(stays: Stays, admission: Ints, time: Ints) -> NDArray[np.bool_]:
 
 
 def _ward_severity(
-    people: People, admissions: Admissions, stays: Stays, admission: Ints, time: Ints
+    frailty: NDArray[np.float64], stays: Stays, admission: Ints, time: Ints
 ) -> NDArray[np.float64]:
-    """Severity outside the ICU (assumed): mild, rising towards the ICU or death, fading after the ICU."""
-    mild = np.maximum(0.35 + 0.15 * people.frailty[admissions.person[admission]], 0.05)
+    """Severity outside the ICU (assumed): mild, rising towards the next ICU stay, fading after the last one.
+
+    It knows nothing of what comes after the next ICU admission: neither a death nor a second stay.
+    A ward death, therefore, comes without warning.
+
+    Args:
+        frailty: `[admission]`.
+        stays: Hold the severity that a rise ends at, and a fall begins with.
+        admission: Place of each draw's admission, `[draw]`.
+        time: Of each draw, outside the ICU, seconds since 1970.
+    """
+    mild = np.maximum(0.35 + 0.15 * frailty[admission], 0.05)
+    if not len(stays):
+        return mild
     out = mild.copy()
-    if len(stays):
-        last = np.maximum((~np.isnan(stays.severity)).sum(axis=1) - 1, 0)
-        leaving = stays.severity[np.arange(len(stays)), last].astype(np.float64)
-        for order in (0, 1):
-            stay = _first_stay(stays, len(admissions), order)[admission]
-            to_icu, since = (stays.begin[stay] - time) / HOUR, (time - stays.end[stay]) / HOUR
-            rising = (stays.severity[stay, 0] - mild) * np.exp(-np.maximum(to_icu, 0) / 12)
-            fading = (leaving[stay] - mild) * np.exp(-np.maximum(since, 0) / 48)
-            out += np.where(stay < 0, 0, np.where(to_icu > 0, rising, fading))
-    to_end = (admissions.discharge[admission] - time) / HOUR
-    out += np.where(admissions.died[admission], 2.2 * np.exp(-to_end / 30), 0)
+    last = np.maximum((~np.isnan(stays.severity)).sum(axis=1) - 1, 0)
+    leaving = stays.severity[np.arange(len(stays)), last].astype(np.float64)
+    first, second = (_first_stay(stays, len(frailty), order)[admission] for order in (0, 1))
+    # The next stay is the first until that has begun; the last one is the first until the second has ended.
+    begun, ended = time >= stays.begin[first], (second >= 0) & (time >= stays.end[second])
+    ahead, behind = np.where(begun, second, first), np.where(ended, second, np.where(begun, first, -1))
+    ahead = np.where(ended | (first < 0), -1, ahead)
+    behind = np.where(first < 0, -1, behind)
+    to_icu, since = (stays.begin[ahead] - time) / HOUR, (time - stays.end[behind]) / HOUR
+    rising = (stays.severity[ahead, 0] - mild) * np.exp(-np.maximum(to_icu, 0) / 12)
+    fading = (leaving[behind] - mild) * np.exp(-np.maximum(since, 0) / 48)
+    out += np.where(ahead < 0, 0, rising) + np.where(behind < 0, 0, fading)
     return np.maximum(out, 0)
 
 

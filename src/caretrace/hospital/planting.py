@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
@@ -13,7 +11,7 @@ from caretrace.hospital.config import RULES, HospitalConfig, Rule
 from caretrace.hospital.rules import DECOY, EVENTS, Event, Roles, draw_hours, holds, log_hazards
 from caretrace.hospital.severity import Bools, log_hazard, static_risk
 from caretrace.hospital.signals import Ints
-from caretrace.hospital.timeline import DAY, HOUR, Admissions, Stays
+from caretrace.hospital.timeline import DAY, HOUR
 from caretrace.hospital.treatments import Bedside
 
 # What a row of each table belongs to, and from when on it can be known.
@@ -81,16 +79,6 @@ def plant(
     tables["truth/rules"] = pl.concat(rules).sort("stay_id", "rule")
     tables["truth/rule_events"] = pl.concat(listed).sort("stay_id", "rule", "event", "time")
     return tables
-
-
-def without_foreboding(admissions: Admissions, stays: Stays) -> Admissions:
-    """Admissions whose ward labs do not worsen towards a death after intensive care.
-
-    They do by default, also before the ICU, if death is near enough; with a planted rule, that would be
-    a way to the outcome past its events.
-    """
-    icu = np.isin(np.arange(len(admissions)), stays.admission)
-    return dataclasses.replace(admissions, died=admissions.died & ~icu)
 
 
 def _rows(event: Event, stay: Ints, time: Ints, bedside: Bedside, rng: np.random.Generator) -> pl.DataFrame:

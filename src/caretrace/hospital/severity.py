@@ -11,6 +11,7 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from caretrace.hospital.config import Dynamics
 
@@ -20,6 +21,13 @@ Bools = NDArray[np.bool_]
 
 IMPROVING, STEADY, DETERIORATING = 0, 1, 2
 PHASES = ("improving", "steady", "deteriorating")
+_WARD_MEDIANS, _WARD_SPREAD, _WARD_MIN, _WARD_MAX = (
+    (60, 96),
+    0.7,
+    2,
+    24 * 60,
+)  # h (death, discharge), log, h, h
+_BACK_MIN, _BACK_MEAN = 6, 30  # h on the ward before a second ICU stay: at least, and on average beyond that
 PLANTING_HOURS = 24  # the events of planted rules lie in these first hours of an ICU stay
 
 
@@ -149,6 +157,36 @@ def ward_death_probability(state: IcuState, d: Dynamics) -> Floats:
     if state.planted.any():  # a stay that was over before all of its events could happen is left alone
         logit += np.where(state.hours >= PLANTING_HOURS, state.planted, np.float32(0))
     return _logistic(logit)
+
+
+def ward_hours(severity: Floats, dies: Bools, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Hours on the ward after the ICU until discharge or, where somebody `dies`, death, `[stay]`.
+
+    Assumed: median 4 days, longer for the sicker; 2.5 days to a ward death.
+    """
+    hours = rng.lognormal(np.log(np.where(dies, *_WARD_MEDIANS)), _WARD_SPREAD) * _ward_stretch(severity)
+    return np.clip(hours, _WARD_MIN, _WARD_MAX)
+
+
+def ward_longer_than(hours: NDArray[np.float64], severity: Floats, dies: bool) -> Floats:
+    """Chance that `ward_hours` gives more than `hours`, `[stay]`; `hours` below 60 days."""
+    median = _WARD_MEDIANS[0 if dies else 1]
+    log = np.log(np.maximum(hours, 1e-6) / (median * _ward_stretch(severity)))
+    return np.where(hours < _WARD_MIN, 1, ndtr(-log / _WARD_SPREAD)).astype(np.float32)
+
+
+def back_after(count: int, rng: np.random.Generator) -> NDArray[np.float64]:
+    """Hours on the ward before coming back to the ICU (assumed): at least 6, a day and a half on average."""
+    return _BACK_MIN + rng.exponential(_BACK_MEAN, count)
+
+
+def back_later_than(hours: NDArray[np.float64]) -> Floats:
+    """Chance that `back_after` gives more than `hours`, `[stay]`."""
+    return np.exp(-np.maximum(hours - _BACK_MIN, 0) / _BACK_MEAN).astype(np.float32)
+
+
+def _ward_stretch(severity: Floats) -> Floats:
+    return 1 + np.float32(0.3) * severity
 
 
 def advance(state: IcuState, d: Dynamics, rng: np.random.Generator) -> None:

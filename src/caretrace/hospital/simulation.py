@@ -15,7 +15,7 @@ from caretrace.hospital.cultures import grow_cultures
 from caretrace.hospital.faults import spoil
 from caretrace.hospital.labs import report_labs
 from caretrace.hospital.orders import infuse, perform, prescribe
-from caretrace.hospital.planting import plant, without_foreboding
+from caretrace.hospital.planting import plant
 from caretrace.hospital.population import draw_people, plan_admissions
 from caretrace.hospital.rules import draw_roles, log_hazards
 from caretrace.hospital.signals import observe
@@ -89,13 +89,12 @@ def simulate_chunk(chunk: int, config: HospitalConfig) -> dict[str, pl.DataFrame
     diabetic = people.chronic[admissions.person[stays.admission], 0]
     treatments = plan_treatments(signals, diabetic, rng["treatments"])
     bedside = Bedside(people, admissions, stays, signals, treatments)
-    known = without_foreboding(admissions, stays) if config.rules else admissions
     tables = {
         "patients": registry.patients(people, admissions),
         "admissions": registry.admissions(people, admissions, stays, rng["registry"]),
         "icu_stays": registry.icu_stays(people, admissions, stays),
         "vitals": chart_vitals(people, admissions, stays, signals, treatments, config.noise, rng["vitals"]),
-        "labs": report_labs(people, known, stays, signals, config.noise, rng["labs"]),
+        "labs": report_labs(people, admissions, stays, signals, config.noise, rng["labs"]),
         "prescriptions": prescribe(bedside, rng["prescriptions"]),
         "procedures": perform(bedside, rng["procedures"]),
         "cultures": grow_cultures(bedside, rng["cultures"]),

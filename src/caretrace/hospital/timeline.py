@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from caretrace.hospital import catalogue
 from caretrace.hospital.config import HospitalConfig
-from caretrace.hospital.course import LANDMARK_HOURS, Course, IcuPath, run_course
+from caretrace.hospital.course import GAP_HOURS, LANDMARK_HOURS, Course, IcuPath, run_course
 from caretrace.hospital.oracle import death_probabilities
 from caretrace.hospital.population import People, Plan
 from caretrace.hospital.severity import concatenate, enter, static_risk
@@ -65,7 +65,8 @@ class Stays:
         severity: `[stay, hour]`, NaN once the stay is over.
         setpoint: Same shape.
         phase: Same shape, -1 once the stay is over.
-        oracle: Per landmark hour, `[stay, 2]`: chance to die in the ICU and in hospital; NaN if over.
+        oracle: Per landmark hour, `[stay, 2]`: chance to die in the ICU and in hospital after the gap of the
+            tasks, given that they keep the stay; NaN if over.
     """
 
     stay_id: NDArray[np.int64]
@@ -196,7 +197,9 @@ def _oracle(
         for who, state in [path.at[hour]]
     ]
     states = concatenate([state for _, _, state in asked])
-    chances = np.column_stack(death_probabilities(states, config.dynamics, config.oracle_replicates, rng))
+    chances = np.column_stack(
+        death_probabilities(states, config.dynamics, config.oracle_replicates, rng, GAP_HOURS)
+    )
     start = 0
     for hour, who, _ in asked:
         oracle[hour][who] = chances[start : start + len(who)]

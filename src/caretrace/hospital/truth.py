@@ -19,10 +19,13 @@ would see the answer. Times and ids are those of the raw tables.
 
 - `stays.parquet`, one row per ICU stay: what the stay was (`problem`, `frailty`, `age`, deaths), its latent
   `severity_*`, and at 24 h and 48 h after ICU admission (null when the stay was over) the latent
-  state and the *oracle*: `oracle_icu_death_24h` is the chance to die in this ICU stay and
-  `oracle_hospital_death_24h` to die in this hospital admission, given everything latent at that moment.
-  It is computed by running the same dynamics forward many times; no model of the tables can be
-  expected to rank better.
+  state and the *oracle*. It answers the question of the task's label: `oracle_icu_death_24h` is the chance of
+  `in_icu_death_24h`, to die in this ICU stay, given everything latent at 24 h and that the stay lasts through
+  the task's gap, to hour 48. `oracle_hospital_death_24h` is that of `in_hospital_death_24h`, to die in this hospital
+  admission, given that it lasts to hour 48 without another ICU admission. Those with `_48h` likewise, to hour 72.
+  A stay that ends in the gap has an oracle, but no label. It is computed by running the same dynamics forward
+  many times; no model of the tables can be expected to rank better. Whoever has left the ICU by the
+  landmark has none (in-hospital tasks keep some of them).
 - `severity.parquet`, one row per stay and hour since ICU admission: `severity` (0 well, about 4
   moribund), `setpoint` it reverts to, `phase`.
 
