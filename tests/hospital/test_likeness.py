@@ -17,13 +17,14 @@ from caretrace.hospital.likeness import stay_hours
 from caretrace.hospital.operations import OperationsConfig, likeness, simulate_operations
 from caretrace.hospital.physiology import CHANNELS, curves
 
+MONDAY = dt.datetime.fromisoformat("2023-01-02T00:00")
+
 # --- arrivals, delays, months -------------------------------------------------------------------------------
 
 
 def arrivals(per_day: np.ndarray) -> list[dt.datetime]:
-    first = dt.datetime(2023, 1, 2)  # a Monday
     return [
-        first + dt.timedelta(days=day, minutes=m % 1440)
+        MONDAY + dt.timedelta(days=day, minutes=m % 1440)
         for day, n in enumerate(per_day)
         for m in range(int(n))
     ]
@@ -51,14 +52,15 @@ def test_weekday_means_are_taken_out_before_dispersion() -> None:
     per_day = np.tile([120, 100, 100, 100, 100, 150, 140], 30)
     found = likeness.describe_arrivals(arrivals(per_day))
     assert found["dispersion of days"] == 0
+    assert np.isnan(found["memory from day to day"])
     assert found["weekend day over weekday"] == pytest.approx(145 / 104)
     assert found["Monday over average"] == pytest.approx(120 / (810 / 7))
 
 
 def test_hours_are_shares_and_differ_by_half_the_sum() -> None:
-    one = likeness.hour_shares([dt.datetime(2023, 1, 1, h) for h in (3, 3, 3, 9)])
+    one = likeness.hour_shares([MONDAY.replace(hour=h) for h in (3, 3, 3, 9)])
     assert (one[3], one[9], one.sum()) == (0.75, 0.25, 1)
-    other = likeness.hour_shares([dt.datetime(2023, 1, 1, 9)])
+    other = likeness.hour_shares([MONDAY.replace(hour=9)])
     assert likeness.total_variation(one, other) == 0.75
 
 
@@ -180,7 +182,7 @@ def test_histograms_keep_what_lies_outside_in_the_total() -> None:
 
 
 def test_stays_become_hours_and_what_is_outside_goes() -> None:
-    start = dt.datetime(2023, 1, 1, 10, 30)
+    start = MONDAY.replace(hour=10, minute=30)
     stays = pl.DataFrame({"stay_id": [7], "in_time": [start], "out_time": [start + dt.timedelta(hours=3)]})
     minutes = (-5, 10, 50, 70, 70, 181)
     vitals = pl.DataFrame(

@@ -110,7 +110,7 @@ def describe_arrivals(times: Sequence[dt.datetime]) -> dict[str, float]:
         "weekend day over weekday": float(counts[weekday >= 5].mean() / counts[weekday < 5].mean()),
         "Monday over average": float(means[0] / means.mean()),
         "dispersion of days": float(left.var() * len(left) / (len(left) - 7) / counts.mean()),
-        "memory from day to day": float(np.corrcoef(left[:-1], left[1:])[0, 1]),
+        "memory from day to day": _correlation(left[:-1], left[1:]),
     }
 
 
@@ -198,8 +198,8 @@ def describe_months(months: pl.DataFrame) -> dict[str, float]:
         "hospital's own spread of months": float(own.to_numpy().std()),
         "stay over 4 h: spread between hospitals": float(means.std()),
         "stay over 4 h: spread within a hospital": float(within.std()),
-        "stay over 4 h: correlation with last month": float(
-            np.corrcoef(pairs["rate"].to_numpy(), pairs["before"].to_numpy())[0, 1]
+        "stay over 4 h: correlation with last month": _correlation(
+            pairs["rate"].to_numpy(), pairs["before"].to_numpy()
         ),
     }
 
@@ -207,3 +207,10 @@ def describe_months(months: pl.DataFrame) -> dict[str, float]:
 def mean_figures(described: Sequence[dict[str, float]]) -> dict[str, float]:
     """Each figure's mean over several descriptions, for example of hospitals."""
     return {name: float(np.mean([each[name] for each in described])) for name in described[0]}
+
+
+def _correlation(one: Floats, other: Floats) -> float:
+    """Pearson's correlation; NaN where either does not vary."""
+    if not (one.std() > 0 and other.std() > 0):
+        return float("nan")
+    return float(np.corrcoef(one, other)[0, 1])
