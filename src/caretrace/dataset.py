@@ -25,12 +25,14 @@ class Dataset:
 
     Args:
         path: Folder with `data/<split>/*.parquet` and `metadata/`.
+        only: One data file, to work through a large dataset file by file; by default all of them.
 
     Raises:
         DatasetError: The folder is missing or is not a MEDS dataset.
     """
 
     path: Path
+    only: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
@@ -52,6 +54,8 @@ class Dataset:
         """
         if split is not None and split not in schema.SPLITS:
             raise DatasetError(unknown_name("split", split, schema.SPLITS))
+        if self.only is not None:
+            return [self.only]
         return sorted((self.path / schema.DATA_DIR).glob(f"{split or '**'}/*.parquet"))
 
     def scan(self, split: str | None = None) -> pl.LazyFrame:

@@ -26,7 +26,7 @@ def samples(n):
 
 
 def codes(loader):
-    return [batch.code[:, 0].tolist() for batch, _ in loader]
+    return [batch.code[:, 0].tolist() for batch, *_ in loader]
 
 
 def epoch(number, seed=7):
@@ -55,7 +55,7 @@ def test_the_order_depends_on_seed_and_epoch_alone():
 
 def test_tuning_samples_come_in_order_with_their_outcomes():
     module = SampleModule(samples(10), samples(9), batch_size=2, seed=0)
-    (batch, outcome), (rest, _) = module.val_dataloader()
+    (batch, outcome, *_), (rest, *_) = module.val_dataloader()
     assert batch.code[:, 0].tolist() == list(range(2, 10))
     assert outcome.tolist() == [0, 1] * 4
     assert len(rest) == 1

@@ -5,6 +5,7 @@ labels/            labels and attrition
 preprocessor.json  fitted on training subjects
 metrics.jsonl      one line per epoch
 checkpoints/       best and last of every member
+samples/           training samples on disk, with `training.stream`; not needed once the bundle is there
 bundle/            what prediction needs
 quality.json       the dataset's quality report
 evaluation/        figures, curves and predictions, once `caretrace evaluate` has run
@@ -54,6 +55,11 @@ class Run:
     def evaluation(self) -> Path:
         """Held-out figures."""
         return self.path / "evaluation"
+
+    @property
+    def samples(self) -> Path:
+        """Training samples on disk."""
+        return self.path / "samples"
 
     @property
     def preprocessor(self) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,20 @@ from caretrace.application import Application, Progress, silent
 from caretrace.application.card import model_card
 from caretrace.application.predictor import member_logits
 from caretrace.application.run import Run, describe
+from caretrace.application.streaming import sample_of, stored
 from caretrace.application.tasks import find_task
 from caretrace.cohort import Labels, Task, build_labels, read_labels
 from caretrace.comparators import ComparatorInput, FittedComparators, fit_all
 from caretrace.data.inputs import Inputs
 from caretrace.data.samples import Preprocessor, Samples
+from caretrace.data.store import SampleStore
 from caretrace.dataset import Dataset
 from caretrace.errors import CohortError
 from caretrace.evaluation import PlattScaling, auprc, auroc, brier, ece, shift_to_base_rate
 from caretrace.files import read_json, refuse_existing, whole_folder
 from caretrace.training.bundle import write_bundle
+from caretrace.training.processes import joined, restarted, started
+from caretrace.training.requeue import Requeue
 from caretrace.training.run import fit
 
 
@@ -58,16 +63,55 @@ def train(
     Raises:
         CaretraceError: Anything the user can mend; the message says how.
     """
-    started = time.perf_counter()
+    began = time.perf_counter()
     run = Run(path)
+    with Requeue(started()).listening():
+        with joined(config.training) as processes:
+            with processes.first():
+                # What the first process has begun, and what was begun before a requeue, is gone on with.
+                begun = not processes.main or (restarted() and (path / "run.json").exists())
+                given = _Given(application, dataset, config, task, labels, progress)
+                ready = _prepare(given, run, resume=resume or begun)
+            members = _members(given, ready, run)
+        if not processes.main:
+            return run.read()
+        return _finish(given, ready, run, members, began)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """What was asked for."""
+
+    application: Application
+    dataset: Dataset
+    config: Any
+    task: str | None
+    labels: Path | None
+    progress: Progress
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ready:
+    """What training begins with; `inputs` and `samples` of the training split are a part of it if it streams."""
+
+    labels: Labels
+    inputs: dict[str, Inputs]
+    preprocessor: Preprocessor
+    samples: dict[str, Samples]
+    train: Samples | SampleStore
+
+
+def _prepare(given: _Given, run: Run, *, resume: bool) -> _Ready:
+    """Read the data, and begin the run or check that it is the one to go on with."""
+    application, dataset, config, progress = given.application, given.dataset, given.config, given.progress
     if not resume:
-        refuse_existing(path)
-    given = read_labels(labels, dataset) if labels else find_task(application, dataset, task)
-    asked = _asked(application, dataset, config, given, labels)
+        refuse_existing(run.path)
+    what = read_labels(given.labels, dataset) if given.labels else find_task(application, dataset, given.task)
+    asked = _asked(application, dataset, config, what, given.labels)
     if resume:
         run.require_same(asked)
-    found = _labels(run, dataset, given)
-    inputs = _inputs(application, dataset, found, progress)
+    found = _labels(run, dataset, what)
+    inputs = _inputs(given, found)
     preprocessor = _preprocessor(run, application, inputs[schema.TRAIN], config)
     # Nothing is written before it is clear that the labels can be learned from and the model be built.
     application.model(preprocessor, config)
@@ -75,18 +119,28 @@ def train(
         run.start(asked, dataset)
     run.keep(found, preprocessor)
     samples = {split: preprocessor.transform(part) for split, part in inputs.items()}
-    members = _members(application, preprocessor, samples, config, run, progress)
+    train: Samples | SampleStore = samples[schema.TRAIN]
+    if config.training.stream:
+        train = stored(
+            application, dataset, found.frame, preprocessor, run.samples, config.training.lanes, progress
+        )
+    return _Ready(found, inputs, preprocessor, samples, train)
+
+
+def _finish(given: _Given, ready: _Ready, run: Run, members: list[nn.Module], began: float) -> dict[str, Any]:
+    """Comparators, calibration and the bundle: the work of one process."""
     fitted_at = time.perf_counter()
-    comparators = _comparators(preprocessor, inputs, config, progress)
+    samples, preprocessor, config = ready.samples, ready.preprocessor, given.config
+    comparators = _comparators(preprocessor, ready.inputs, config, given.progress)
     compared_at = time.perf_counter()
     calibration, metrics = _calibrate(members, samples[schema.TRAIN], samples[schema.TUNING])
     run.update(
         n_parameters=sum(p.numel() for p in members[0].parameters()),
-        n_train=len(samples[schema.TRAIN]),
+        n_train=len(ready.train),
         n_tuning=len(samples[schema.TUNING]),
         n_codes=len(preprocessor.vocabulary),
         tuning=metrics,
-        seconds={"fit": round(fitted_at - started, 1), "comparators": round(compared_at - fitted_at, 1)},
+        seconds={"fit": round(fitted_at - began, 1), "comparators": round(compared_at - fitted_at, 1)},
     )
     parts = {
         "config": configs.to_dict(config),
@@ -94,28 +148,28 @@ def train(
         "calibration": calibration.to_dict(),
         "metrics": metrics,
     }
-    _write_bundle(run, application, found, parts, members, comparators)
+    _write_bundle(run, given.application, ready.labels, parts, members, comparators)
     return run.read()
 
 
-def _members(
-    application: Application,
-    preprocessor: Preprocessor,
-    samples: dict[str, Samples],
-    config: Any,
-    run: Run,
-    progress: Progress,
-) -> list[nn.Module]:
+def _members(given: _Given, ready: _Ready, run: Run) -> list[nn.Module]:
     """The ensemble, trained or gone on with."""
-    train, tuning = samples[schema.TRAIN], samples[schema.TUNING]
-    settings = config.training
-    epochs = settings.epochs(settings.max_steps, len(train))
+    settings = given.config.training
 
     def tell(record: dict[str, Any]) -> None:
         what = f"member {record['member'] + 1} of {settings.members}, tuning loss {record['tuning_loss']:.3f}"
-        progress(f"training {what}", record["epoch"] + 1, epochs)
+        given.progress(f"training {what}", record["epoch"] + 1, settings.epochs(settings.max_steps, n_train))
 
-    return fit(lambda: application.model(preprocessor, config), train, tuning, settings, run.path, tell)
+    n_train = len(ready.train)
+    return fit(
+        lambda: given.application.model(ready.preprocessor, given.config),
+        ready.train,
+        ready.samples[schema.TUNING],
+        settings,
+        run.path,
+        tell,
+        prepare_on=ready.samples[schema.TRAIN],
+    )
 
 
 def _calibrate(
@@ -187,14 +241,17 @@ def _labels(run: Run, dataset: Dataset, given: Labels | Task) -> Labels:
     return given if isinstance(given, Labels) else build_labels(dataset, given)
 
 
-def _inputs(
-    application: Application, dataset: Dataset, labels: Labels, progress: Progress
-) -> dict[str, Inputs]:
+def _inputs(given: _Given, labels: Labels) -> dict[str, Inputs]:
+    frame, settings = labels.frame, given.config.training
+    if settings.stream:
+        frame = sample_of(given.dataset, frame, settings.stream_sample, settings.seed)
+
+    def tell(done: int, total: int) -> None:
+        given.progress("reading measurements", done, total)
+
     inputs = {}
     for split in (schema.TRAIN, schema.TUNING):
-        inputs[split] = application.collect(
-            dataset, labels.frame, split, lambda done, total: progress("reading measurements", done, total)
-        )
+        inputs[split] = given.application.collect(given.dataset, frame, split, tell)
         _require_both_classes(split, inputs[split])
     return inputs
 

@@ -34,6 +34,24 @@ def command(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run, bit for bit.")
     ] = False,
+    devices: Annotated[
+        int | None,
+        typer.Option(help="Processes per host that a launcher starts, as a check; --set training.devices=…"),
+    ] = None,
+    nodes: Annotated[
+        int | None, typer.Option(help="Hosts, as a check; short for --set training.nodes=…")
+    ] = None,
+    strategy: Annotated[
+        str | None,
+        typer.Option(help="How several processes share the model: ddp or fsdp; --set training.strategy=…"),
+    ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="32, bf16 or 16; short for --set training.precision=…")
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(help="Compute each batch in so many portions; short for --set training.accumulate=…"),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -43,6 +61,8 @@ def command(
 
     Training subjects fit everything, tuning subjects stop the training and calibrate the risk, held-out
     subjects are not read. An interrupted run goes on with `--resume`.
+
+    Several processes or hosts: `torchrun --nproc-per-node=2 -m caretrace.cli train …`, or SLURM; see docs/cluster.md.
     """
     from caretrace.application.train import train
     from caretrace.apps import load_application
@@ -50,9 +70,18 @@ def command(
     from caretrace.dataset import Dataset
     from caretrace.errors import CaretraceError
 
-    console = Console(as_json, quiet)
+    main = _is_main()
+    console = Console(as_json and main, quiet or not main)
     application = load_application(app)
-    chosen = [*(settings or []), *([f"backbone={backbone}"] if backbone else [])]
+    short = {
+        "backbone": backbone,
+        "training.devices": devices,
+        "training.nodes": nodes,
+        "training.strategy": strategy,
+        "training.precision": precision,
+        "training.accumulate": accumulate,
+    }
+    chosen = [*(settings or []), *(f"{name}={value}" for name, value in short.items() if value is not None)]
     filled = load(application.config_class, config, chosen)
     try:
         with console.progress("starting") as bar:
@@ -70,6 +99,8 @@ def command(
         raise CaretraceError(
             f"interrupted; if {out} is there, the same command with --resume goes on from the last epoch"
         ) from None
+    if not main:
+        return
     tuning = run["tuning"]
     console.table(
         f"{run['title']}: {run['task']} on {run['source']}",
@@ -79,3 +110,10 @@ def command(
     console.say("Tuning figures flatter: these subjects stopped the training and calibrated the risk.")
     console.say(f"Next: caretrace evaluate {out}")
     console.result({"run": str(out), **run})
+
+
+def _is_main() -> bool:
+    """Whether this process speaks: of those that a launcher starts, only the first does."""
+    from caretrace.training.processes import started
+
+    return started().main

@@ -109,7 +109,7 @@ def collect_inputs(
         if progress:
             progress(number, len(files))
     gathered = pl.concat(parts) if parts else _empty()
-    if len(known) and gathered.is_empty():
+    if len(known) and gathered.is_empty() and dataset.only is None:
         raise DatasetError(
             f"{dataset.path}: none of {len(known)} labels has a measurement at or before its prediction time; "
             "check that the subjects of a split are in its folder under data/, and the prediction times"

@@ -11,11 +11,15 @@ import polars as pl
 import torch
 
 from caretrace import schema
-from caretrace.data.batch import EventBatch, gaps
+from caretrace.data.batch import NO_TEXT, EventBatch, gaps
 from caretrace.data.inputs import HOURS_BEFORE, SAMPLE, Inputs
 from caretrace.data.statics import StaticFeatures
 from caretrace.data.values import QuantileScaler
 from caretrace.data.vocabulary import UNKNOWN, Vocabulary
+
+# Fields of `Samples` with one value per measurement, and with one row per sample.
+PER_MEASUREMENT = ("code", "numeric_value", "numeric_mask", "event_type", "time_hours")
+_PER_SAMPLE = ("static", "outcomes")
 
 _EVENT_TYPES = [kind.value for kind in schema.EventType]
 
@@ -49,6 +53,28 @@ class Samples:
     def __len__(self) -> int:
         return len(self.outcomes)
 
+    def take(self, rows: np.ndarray) -> Samples:
+        """The samples at `rows`, in that order; `unknown_codes` is not divided among them and is 0."""
+        lengths = np.diff(self.offsets)[rows]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        source = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        parts = {name: getattr(self, name)[source] for name in PER_MEASUREMENT}
+        return Samples(offsets=offsets, **parts, static=self.static[rows], outcomes=self.outcomes[rows])
+
+    @classmethod
+    def concat(cls, parts: Sequence[Samples]) -> Samples:
+        """Samples one after the other; at least one part."""
+        lengths = np.concatenate([np.diff(part.offsets) for part in parts])
+        joined = {
+            name: np.concatenate([getattr(part, name) for part in parts])
+            for name in (*PER_MEASUREMENT, *_PER_SAMPLE)
+        }
+        return cls(
+            offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+            **joined,
+            unknown_codes=sum(part.unknown_codes for part in parts),
+        )
+
     def batch(self, rows: Sequence[int] | np.ndarray) -> EventBatch:
         """The samples at `rows` as one padded batch."""
         starts, ends = self.offsets[:-1][rows], self.offsets[1:][rows]
@@ -67,7 +93,7 @@ class Samples:
             code=code,
             numeric_value=cut(self.numeric_value),
             numeric_mask=cut(self.numeric_mask),
-            text_id=torch.zeros_like(code),
+            text_id=torch.full_like(code, NO_TEXT),
             event_type=cut(self.event_type),
             time_hours=time_hours,
             time_delta_hours=gaps(time_hours, mask),

@@ -21,6 +21,7 @@ from torch import nn
 
 from caretrace.errors import BundleError
 from caretrace.files import whole_file
+from caretrace.training.requeue import Requeue
 
 # What zipfile and torch raise for files that are damaged or hold more than tensors and plain values.
 _UNREADABLE = (
@@ -43,11 +44,33 @@ class BestAndLast(Checkpoint):
 
     Args:
         folder: Where the checkpoints go.
+        every_steps: Write the last one also every so many batches within an epoch.
+        requeue: Told us to make room: write the last one and leave.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, every_steps: int | None = None, requeue: Requeue | None = None) -> None:
         self.best, self.last = folder / "best.ckpt", folder / "last.ckpt"
+        self.every_steps, self.requeue = every_steps, requeue
         self.best_loss = math.inf
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Within an epoch, between two steps; its end has a checkpoint of its own."""
+        del pl_module, outputs, batch
+        steps, portions = divmod(batch_idx + 1, trainer.accumulate_grad_batches)
+        if portions or batch_idx + 1 >= trainer.num_training_batches:
+            return
+        leave = self.requeue is not None and self.requeue.asked()
+        if leave or (self.every_steps and steps % self.every_steps == 0):
+            trainer.save_checkpoint(self.last)
+        if leave and self.requeue:
+            self.requeue.leave()
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Runs after early stopping, whose state goes with the checkpoint."""
@@ -57,6 +80,8 @@ class BestAndLast(Checkpoint):
             self.best_loss = loss
             trainer.save_checkpoint(self.best)
         trainer.save_checkpoint(self.last)
+        if self.requeue is not None and self.requeue.asked():
+            self.requeue.leave()
 
     def state_dict(self) -> dict[str, Any]:
         """The score to beat, stored in every checkpoint."""
@@ -68,12 +93,17 @@ class BestAndLast(Checkpoint):
 
 
 class WholeCheckpoints(TorchCheckpointIO):
-    """How Lightning writes a checkpoint."""
+    """How Lightning writes a checkpoint.
+
+    Lightning's own way swallows a PermissionError and goes on without a checkpoint
+    (https://github.com/Lightning-AI/pytorch-lightning/issues/21800), so the file is written here.
+    """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """A kill while writing leaves the checkpoint before."""
-        with whole_file(Path(path)) as partial:
-            super().save_checkpoint(checkpoint, partial, storage_options)
+        """A kill while writing leaves the checkpoint before; what keeps it from being written is raised."""
+        del storage_options
+        with whole_file(Path(path)) as partial, partial.open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

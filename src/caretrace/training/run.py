@@ -6,7 +6,7 @@ line per epoch) and `checkpoints/member-<k>/{best,last}.ckpt`.
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import logging
 import signal
 import warnings
@@ -15,137 +15,137 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping
+from lightning.pytorch.callbacks import EarlyStopping
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import nn
 
+from caretrace.data.batching import Shares
 from caretrace.data.module import SampleModule
 from caretrace.data.samples import Samples
+from caretrace.data.store import SampleStore
 from caretrace.errors import CaretraceError
-from caretrace.evaluation.discrimination import auroc
-from caretrace.files import whole_file
-from caretrace.training.checkpoints import BestAndLast, WholeCheckpoints, load_weights, stopped_early
+from caretrace.training.checkpoints import BestAndLast, load_weights, stopped_early
 from caretrace.training.config import TrainingConfig
 from caretrace.training.module import TrainingModule
+from caretrace.training.processes import Processes, joined
+from caretrace.training.record import METRICS_FILE, EpochRecord, Progress
+from caretrace.training.requeue import Requeue
+from caretrace.training.strategy import trainer
 
-METRICS_FILE = "metrics.jsonl"
-
-Progress = Callable[[dict[str, Any]], None]
+__all__ = ["METRICS_FILE", "Progress", "fit"]
 
 
 def fit(
     build: Callable[[], nn.Module],
-    train: Samples,
+    train: Samples | SampleStore,
     tuning: Samples,
     config: TrainingConfig,
     run: Path,
     progress: Progress | None = None,
+    prepare_on: Samples | None = None,
 ) -> list[nn.Module]:
     """Train every member of the ensemble, or go on with those that are not finished.
 
+    Every process that a launcher started must call this; the first one writes.
+
     Args:
         build: Makes a fresh model; its weights are drawn after the member's seed is set.
-        train: Samples of training subjects.
+        train: Samples of training subjects, in memory or on disk.
         tuning: Samples of tuning subjects: they stop the training early and pick the best epoch.
         config: Settings.
         run: The run folder; checkpoints in it are resumed.
         progress: Called with one record per epoch, the same as goes to `metrics.jsonl`.
+        prepare_on: Samples for what needs no gradient steps; by default `train`, and needed if that is on disk.
 
     Returns:
         The members, each with the weights of its best epoch, in evaluation mode.
 
     Raises:
         BundleError: A checkpoint in the folder cannot be read or does not fit.
-        CaretraceError: The loss is no longer a number.
+        CaretraceError: The loss is no longer a number, or SLURM takes the host back.
+        ConfigError: The settings do not fit the processes that were started.
     """
+    if prepare_on is None:
+        if isinstance(train, SampleStore):
+            raise TypeError("fit: samples on disk need prepare_on")
+        prepare_on = train
     members = []
-    for member in range(config.members):
-        torch.manual_seed(config.seed * 1_000 + member)
-        module = TrainingModule(build(), config, member, len(train))
-        folder = run / "checkpoints" / f"member-{member}"
-        if not (folder / "finished").exists():
-            _fit_member(module, train, tuning, folder, run / METRICS_FILE, progress)
-            (folder / "finished").touch()
-        load_weights(module, folder / "best.ckpt")
-        members.append(module.model.eval())
+    with joined(config) as processes:
+        requeue = Requeue(processes)
+        for member in range(config.members):
+            folder = run / "checkpoints" / f"member-{member}"
+            torch.manual_seed(config.seed * 1_000 + member)
+            model = build()
+            if not processes.decide((folder / "finished").exists()):
+                data = _data(train, tuning, config, member, processes)
+                module = TrainingModule(model, config, member, len(train), data.n_batches(), processes)
+                with requeue.listening(), requeue.stepping():
+                    _Fitting(module, data, folder, run / METRICS_FILE, progress, requeue)(prepare_on)
+                if processes.main:
+                    (folder / "finished").touch()
+                if config.strategy == "fsdp":  # its weights are divided among the processes
+                    model = build()
+            load_weights(TrainingModule(model, config, member, len(train)), folder / "best.ckpt")
+            members.append(model.eval())
     return members
 
 
-def _fit_member(
-    module: TrainingModule,
-    train: Samples,
-    tuning: Samples,
-    folder: Path,
-    metrics: Path,
-    progress: Progress | None,
-) -> None:
-    config = module.config
-    checkpoints = BestAndLast(folder)
-    resumed = load_weights(module, checkpoints.last) if checkpoints.last.exists() else None
-    if resumed is not None and stopped_early(resumed):
-        return
-    if resumed is None:
-        module.model.prepare(train)  # type: ignore[operator]
-    record = _EpochRecord(metrics, progress, 0 if resumed is None else resumed["epoch"] + 1, module.member)
-    stop = EarlyStopping(
-        "tuning_loss", patience=config.epochs(config.patience_steps, len(train)), check_finite=True
+def _data(
+    train: Samples | SampleStore, tuning: Samples, config: TrainingConfig, member: int, processes: Processes
+) -> SampleModule:
+    return SampleModule(
+        train,
+        tuning,
+        batch_size=config.batch_size,
+        seed=config.seed * 1_000 + member,
+        max_tokens=config.max_tokens,
+        shares=Shares(processes.rank, processes.world, config.accumulate),
+        workers=config.workers,
     )
-    with _quiet(), _interruptible():
-        trainer = lightning.Trainer(
-            accelerator="cuda" if torch.cuda.is_available() else "cpu",
-            devices=1,
-            max_epochs=config.epochs(config.max_steps, len(train)),
-            gradient_clip_val=config.gradient_clip,
-            callbacks=[stop, record, checkpoints],
-            plugins=[WholeCheckpoints()],
-            reload_dataloaders_every_n_epochs=1,
-            num_sanity_val_steps=0,
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=folder,
+
+
+@dataclasses.dataclass(frozen=True)
+class _Fitting:
+    """One member, from the start or from its last checkpoint."""
+
+    module: TrainingModule
+    data: SampleModule
+    folder: Path
+    metrics: Path
+    progress: Progress | None
+    requeue: Requeue
+
+    def __call__(self, prepare_on: Samples) -> None:
+        module, config, processes = self.module, self.module.config, self.module.processes
+        checkpoints = BestAndLast(self.folder, config.checkpoint_steps, self.requeue)
+        begun = processes.decide(checkpoints.last.exists())
+        resumed = load_weights(module, checkpoints.last) if begun else None
+        if resumed is not None and stopped_early(resumed):
+            return
+        first_epoch = 0 if resumed is None else self._go_on(resumed)
+        if resumed is None:
+            module.model.prepare(prepare_on)  # type: ignore[operator]
+            for tensor in module.state_dict().values():
+                processes.same(tensor)
+        record = EpochRecord(
+            self.metrics, self.progress, member=module.member, first_epoch=first_epoch, main=processes.main
         )
-        data = SampleModule(
-            train, tuning, batch_size=config.batch_size, seed=config.seed * 1_000 + module.member
-        )
-        ckpt_path = checkpoints.last if resumed is not None else None
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=ckpt_path, weights_only=True)
-        except SIGTERMException:  # Lightning's, a SystemExit with code 0: half a training is no success
-            raise CaretraceError("stopped by SIGTERM; the run goes on with --resume") from None
+        stop = EarlyStopping("tuning_loss", patience=module.epochs(config.patience_steps), check_finite=True)
+        epochs = module.epochs(config.max_steps)
+        with _quiet(), _interruptible():
+            fitting = trainer(config, processes, [stop, record, checkpoints], epochs, self.folder)
+            ckpt_path = checkpoints.last if begun else None
+            try:
+                fitting.fit(module, datamodule=self.data, ckpt_path=ckpt_path, weights_only=True)
+            except SIGTERMException:  # Lightning's, a SystemExit with code 0: half a training is no success
+                raise CaretraceError("stopped by SIGTERM; the run goes on with --resume") from None
 
-
-class _EpochRecord(Callback):
-    """One line of `metrics.jsonl` per epoch; on resume, lines of epochs that will be run again go."""
-
-    def __init__(self, path: Path, progress: Progress | None, first_epoch: int, member: int) -> None:
-        self.path, self.progress = path, progress
-        if path.exists():
-            text = path.read_text(encoding="utf-8")
-            # A kill may have cut the last line off; it belongs to an epoch without a checkpoint.
-            lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
-            kept = [line for line in lines if (line["member"], line["epoch"]) < (member, first_epoch)]
-            with whole_file(path) as partial:
-                partial.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
-
-    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        assert isinstance(pl_module, TrainingModule)
-        output, outcome = (part.cpu().numpy() for part in pl_module.tuning_outputs)
-        record = {
-            "member": pl_module.member,
-            "epoch": trainer.current_epoch,
-            "train_loss": pl_module.train_loss,
-            "tuning_loss": float(trainer.callback_metrics["tuning_loss"]),
-            "tuning_auroc": auroc(outcome, output),
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
-        }
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
-        if self.progress:
-            self.progress(record)
+    def _go_on(self, resumed: dict[str, Any]) -> int:
+        """The first epoch that is left to do, be it in part."""
+        epoch, done = int(resumed["epoch"]), int(resumed["portions_done"])
+        self.data.go_on(epoch, done)
+        return epoch if done else epoch + 1
 
 
 @contextmanager
