@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
+from jaxtyping import TypeCheckError
 from torch import nn
 
-from caretrace.backbones.transformer import SelfAttention, Transformer, causal_mask
+from caretrace.backbones.transformer import RotaryPositions, SelfAttention, Transformer, causal_mask
 from caretrace.errors import ConfigError
 
 LENGTHS = torch.tensor([6, 3, 1])
@@ -59,18 +61,143 @@ def test_the_output_follows_from_the_weights_shown(transformer, inputs):
     torch.testing.assert_close(literal, expected, rtol=1e-5, atol=1e-5)
 
 
+def dense(transformer, hidden, padding_mask):
+    """`forward` with a mask of every pair of steps, as it would be without knowing where padding stands."""
+    allowed, rotation = causal_mask(padding_mask), transformer._rotation(hidden, None)
+    for layer in transformer.layers:
+        query, key, value = layer.attention._project(layer.norm_attention(hidden), rotation)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
+        hidden = hidden + layer.attention.out(mixed.transpose(1, 2).flatten(2))
+        hidden = hidden + layer.feed_forward(layer.norm_forward(hidden))
+    return transformer.norm(hidden).masked_fill(padding_mask[..., None], 0.0)
+
+
+def test_no_mask_is_needed_where_padding_stands_at_the_end(transformer, inputs):
+    hidden, padding_mask = inputs
+    found, expected = transformer(hidden, padding_mask), dense(transformer, hidden, padding_mask)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    one, other = (
+        torch.autograd.grad(out.square().sum(), list(transformer.parameters())) for out in (found, expected)
+    )
+    for mine, its in zip(one, other, strict=True):
+        torch.testing.assert_close(mine, its, rtol=1e-4, atol=1e-4)
+
+
+def causal(steps):
+    return torch.ones(1, 1, steps, steps, dtype=torch.bool).tril()
+
+
 def test_only_the_distance_between_steps_counts():
     """Rotary positions: the same three vectors later in time attend to each other in the same way."""
     torch.manual_seed(2)
-    attention = SelfAttention(d_model=8, n_heads=2)
-    steps = torch.randn(1, 3, 8)
-    early = attention.weights(steps, torch.ones(1, 1, 3, 3, dtype=torch.bool).tril())
-    allowed = torch.ones(1, 1, 8, 8, dtype=torch.bool).tril()
-    allowed[..., :5] = torch.eye(8, dtype=torch.bool)[:, :5]
-    late = attention.weights(torch.cat([torch.randn(1, 5, 8), steps], 1), allowed)
-    torch.testing.assert_close(late[..., 5:, 5:], early, rtol=1e-4, atol=1e-6)
-    swapped = attention.weights(steps[:, [1, 0, 2]], torch.ones(1, 1, 3, 3, dtype=torch.bool).tril())
+    attention, rotary = SelfAttention(d_model=8, n_heads=2), RotaryPositions(4, "steps")
+    steps, number = torch.randn(1, 3, 8), torch.arange(3.0)[None]
+    early = attention.weights(steps, rotary(number), causal(3))
+    late = attention.weights(steps, rotary(number + 5000), causal(3))
+    torch.testing.assert_close(late, early, rtol=1e-3, atol=1e-4)
+    swapped = attention.weights(steps[:, [1, 0, 2]], rotary(number), causal(3))
     assert not torch.allclose(swapped[..., 2, :2].flip(-1), early[..., 2, :2], atol=1e-4)
+
+
+@pytest.mark.parametrize("positions", ["hours", "learned"])
+class TestHours:
+    """Positions that are times."""
+
+    times = torch.tensor([[-80.0, -79.75, -40.0, -3.0, -3.0, 0.0]])
+
+    def made(self, positions):
+        torch.manual_seed(3)
+        transformer = Transformer(d_model=16, n_layers=2, dropout=0.0, n_heads=2, positions=positions).eval()
+        for parameter in transformer.layers.parameters():
+            nn.init.normal_(parameter, std=0.4)
+        return transformer, torch.randn(1, 6, 16), torch.zeros(1, 6, dtype=torch.bool)
+
+    def test_gaps_count_and_their_origin_does_not(self, positions):
+        transformer, hidden, padding_mask = self.made(positions)
+        out = transformer(hidden, padding_mask, self.times)
+        moved = transformer(hidden, padding_mask, self.times + 512.0)
+        torch.testing.assert_close(moved, out, rtol=1e-2, atol=2e-3)
+        stretched = transformer(hidden, padding_mask, self.times * 3)
+        assert (stretched - out)[:, 1:].abs().max() > 0.05
+
+    def test_a_later_time_cannot_change_the_past(self, positions):
+        transformer, hidden, padding_mask = self.made(positions)
+        later = self.times.clone()
+        later[:, 4:] += 7.0
+        out, changed = (transformer(hidden, padding_mask, times) for times in (self.times, later))
+        assert torch.equal(out[:, :4], changed[:, :4])
+        assert not torch.allclose(out[:, 4:], changed[:, 4:])
+
+    def test_step_gives_what_forward_gives(self, positions):
+        transformer, hidden, padding_mask = self.made(positions)
+        whole, state = transformer(hidden, padding_mask, self.times), None
+        for number, current in enumerate(hidden.unbind(1)):
+            out, state = transformer.step(current, state, self.times[:, number])
+            torch.testing.assert_close(out, whole[:, number], rtol=1e-4, atol=1e-5)
+
+    def test_weights_shown_follow_time(self, positions):
+        transformer, hidden, padding_mask = self.made(positions)
+        weights = transformer.attention_weights(hidden, padding_mask, self.times)
+        torch.testing.assert_close(weights.sum(-1), torch.ones(2, 1, 2, 6))
+        other = transformer.attention_weights(hidden, padding_mask, self.times / 10)
+        assert not torch.allclose(weights, other, atol=1e-3)
+
+    def test_frequencies_learn_only_where_they_should(self, positions):
+        transformer, hidden, padding_mask = self.made(positions)
+        transformer(hidden, padding_mask, self.times)[:, -1].square().sum().backward()
+        frequency = transformer.rotary.log_frequency
+        assert (frequency is not None) == (positions == "learned")
+        assert frequency is None or frequency.grad.abs().min() > 0
+
+    def test_without_times_it_says_what_it_needs(self, positions):
+        transformer, hidden, padding_mask = self.made(positions)
+        with pytest.raises(ConfigError, match=f"positions='{positions}' was given no times"):
+            transformer(hidden, padding_mask)
+        with pytest.raises(ConfigError, match="need time_hours"):
+            transformer.step(hidden[:, 0])
+
+
+def test_times_that_nobody_reads_are_refused(transformer, inputs):
+    with pytest.raises(ConfigError, match="positions='steps' was given times"):
+        transformer(*inputs, torch.zeros(3, 6))
+
+
+def test_positions_stay_exact_under_autocast():
+    """In bfloat16 step 257 would stand where step 256 does."""
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rotation = RotaryPositions(8, "steps")(torch.tensor([[256.0, 257.0]]))
+    assert rotation.cos.dtype == torch.float32
+    assert (rotation.cos[0, 0, 0] - rotation.cos[0, 0, 1]).abs().max() > 0.1
+
+
+def test_memory_of_a_stream_grows_by_one_step_at_a_time(transformer):
+    state, sizes = None, []
+    for _ in range(4):
+        _, state = transformer.step(torch.randn(2, 16), state)
+        sizes.append(sum(each.keys.numel() + each.values.numel() for each in state))
+    assert sizes == [128, 256, 384, 512]  # 2 layers x (keys + values) x 2 samples x 16 units
+
+
+def test_a_state_can_be_gone_on_from_twice(transformer):
+    """What might come next is asked for without spoiling what did come."""
+    first, second, other = torch.randn(3, 1, 16).unbind(0)
+    _, state = transformer.step(first)
+    expected, _ = transformer.step(second, state)
+    transformer.step(other, state)
+    assert torch.equal(transformer.step(second, state)[0], expected)
+
+
+def test_the_width_inside_is_a_setting():
+    wide = Transformer(d_model=16, n_layers=1, dropout=0.0, d_feed_forward=40)
+    assert [m.out_features for m in wide.layers[0].feed_forward if isinstance(m, nn.Linear)] == [40, 16]
+    assert sum(p.numel() for p in wide.parameters()) > sum(
+        p.numel() for p in Transformer(d_model=16, n_layers=1, dropout=0.0).parameters()
+    )
+
+
+def test_positions_have_three_names():
+    with pytest.raises((ConfigError, TypeCheckError)):
+        Transformer(d_model=16, n_layers=1, dropout=0.0, positions="days")
 
 
 def test_a_width_that_heads_cannot_share_is_refused():

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caretrace.data.batch import EventBatch, gaps, pack
+from caretrace.data.batch import NO_TEXT, EventBatch, GridBatch, gaps, pack
 
 
 def batch_of(times: list[list[float]]) -> EventBatch:
@@ -24,18 +24,20 @@ def batch_of(times: list[list[float]]) -> EventBatch:
         code=table(lambda s, i: 10 * s + i + 2, torch.int64),
         numeric_value=table(lambda s, i: (s + 1) / (i + 2), torch.float32),
         numeric_mask=table(lambda s, i: i % 2 == 0, torch.bool),
-        text_id=table(lambda s, i: i + 1, torch.int64),
+        text_id=table(lambda s, i: i + 1, torch.int64).masked_fill(padding_mask, NO_TEXT),
         event_type=table(lambda s, i: i % 5, torch.int64),
         time_hours=time_hours,
         time_delta_hours=gaps(time_hours, padding_mask),
         static=torch.arange(2.0 * len(times)).view(len(times), 2),
         padding_mask=padding_mask,
+        hour_of_week=160.0 + torch.arange(len(times)),
     )
 
 
 def assert_same(one: EventBatch, other: EventBatch) -> None:
     for field in dataclasses.fields(EventBatch):
-        assert torch.equal(getattr(one, field.name), getattr(other, field.name)), field.name
+        pair = getattr(one, field.name), getattr(other, field.name)
+        torch.testing.assert_close(*pair, rtol=0, atol=0, equal_nan=True, msg=field.name)
 
 
 def test_gaps_by_hand():
@@ -52,7 +54,7 @@ def test_without_by_hand():
     assert left.time_delta_hours.tolist() == [[0, 4], [0, 0]]  # the gap spans what was removed
     assert left.numeric_value.tolist() == [[0.5, 0.25], [pytest.approx(2 / 3), 0]]
     assert left.numeric_mask.tolist() == [[True, True], [False, False]]
-    assert left.text_id.tolist() == [[1, 3], [2, 0]]
+    assert left.text_id.tolist() == [[1, 3], [2, NO_TEXT]]
     assert left.event_type.tolist() == [[0, 2], [1, 0]]
     assert left.padding_mask.tolist() == [[False, False], [False, True]]
     assert left.static is batch.static
@@ -111,6 +113,8 @@ def test_removing_twice_is_removing_both():
             {"numeric_value": [[0.0], [0.0]]},
             r"numeric_value has shape \(2, 1\), code has \(2, 3\)",
         ),
+        ({"hour_of_week": [1.0]}, r"hour_of_week has shape \(1,\), expected \(2,\)"),
+        ({"text_id": [[1, 2, -2], [1, -1, -1]]}, "text_id: a row below -1"),
     ],
 )
 def test_a_batch_that_contradicts_itself_is_refused(change, message):
@@ -129,3 +133,58 @@ def test_to_keeps_every_tensor():
     batch = batch_of([[-5.0, -3.0], [-1.0]])
     assert_same(batch.to("cpu"), batch)
     assert len(batch) == 2
+
+
+def test_the_clock_of_every_measurement_goes_round_the_week():
+    batch = batch_of([[-161.0, -5.0, 0.0], [-2.0]])
+    assert batch.clock.tolist()[0] == [167, 155, 160]
+    assert batch.clock[1, 0] == 159
+    fields = {f.name: getattr(batch, f.name) for f in dataclasses.fields(batch) if f.name != "hour_of_week"}
+    assert EventBatch(**fields).clock.isnan().all()
+
+
+def grid(**change) -> GridBatch:
+    """Two windows of three signals and two features of time over four steps."""
+    values = torch.arange(24.0).view(2, 3, 4)
+    made = {"values": values, "observed": values > 3, "time_features": -torch.arange(16.0).view(2, 2, 4)}
+    grid = object.__new__(GridBatch)
+    for name, value in {**made, **change}.items():
+        object.__setattr__(grid, name, value)
+    grid.__post_init__()
+    return grid
+
+
+def test_rows_of_a_grid_by_hand():
+    batch = grid()
+    assert len(batch) == 2
+    assert batch.rows.shape == (2, 4, 5)
+    assert batch.rows[1, 2].tolist() == [14, 18, 22, -10, -14]
+    assert batch.padding_mask.shape == (2, 4)
+    assert not batch.padding_mask.any()
+    moved = batch.to("cpu")
+    assert torch.equal(moved.rows, batch.rows)
+    assert torch.equal(moved.observed, batch.observed)
+
+
+def test_a_grid_cannot_be_changed():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        grid().values = torch.zeros(2, 3, 4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"observed": torch.ones(2, 3, 5, dtype=torch.bool)}, r"observed has shape \(2, 3, 5\), values has"),
+        ({"values": torch.zeros(2, 3)}, r"values has \(2, 3\); both are \[batch, channel, step\]"),
+        ({"time_features": torch.zeros(2, 2, 3)}, r"shape \(2, 2, 3\), expected \(2, feature, 4\)"),
+        ({"time_features": torch.zeros(1, 2, 4)}, r"shape \(1, 2, 4\), expected \(2, feature, 4\)"),
+        (
+            {"values": torch.full((2, 3, 4), torch.nan)},
+            r"values\[0, 0, 0\] is not a finite number; fill what",
+        ),
+        ({"time_features": torch.full((2, 2, 4), torch.inf)}, r"time_features\[0, 0, 0\] is not a finite"),
+    ],
+)
+def test_a_grid_that_contradicts_itself_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        grid(**change)

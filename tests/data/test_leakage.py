@@ -59,7 +59,7 @@ def differences(one: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
     def same(a: Any, b: Any) -> bool:
         if isinstance(a, torch.Tensor):
-            return torch.equal(a, b)
+            return np.array_equal(a.numpy(), b.numpy(), equal_nan=True)
         if isinstance(a, np.ndarray):
             return a.shape == b.shape and np.array_equal(a, b, equal_nan=True)
         return a.equals(b) if isinstance(a, pl.DataFrame) else a == b

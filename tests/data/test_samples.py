@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from caretrace import schema
+from caretrace.data.batch import NO_TEXT
 from caretrace.data.inputs import Inputs
 from caretrace.data.samples import Preprocessor
 
@@ -74,7 +75,7 @@ def test_a_batch_by_hand(preprocessor):
     assert batch.padding_mask.tolist() == [[False, False, True], [False] * 3, [True] * 3]
     assert batch.time_hours.tolist() == [[0, 0, 0], [-9, -2, -2], [0, 0, 0]]
     assert batch.time_delta_hours.tolist() == [[0, 0, 0], [0, 7, 0], [0, 0, 0]]
-    assert batch.text_id.abs().sum() == 0
+    assert (batch.text_id == NO_TEXT).all()
     assert batch.static[:, 1].tolist() == [1, 0, 1]  # age unknown
 
 

@@ -8,13 +8,18 @@ was not measured adds nothing, and its absence is itself visible.
 
 import itertools
 import math
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from caretrace.backbones.cells import Cells, find_cells
+from caretrace.backbones.text_embedding import TextEmbedding
+from caretrace.backbones.time_encoding import StepTimes, TimeEncoding
 from caretrace.data.batch import EventBatch
+from caretrace.data.clock import HOURS_PER_WEEK
+from caretrace.errors import ConfigError
 
 _INIT_STD = 0.03
 _RECENCY_HOURS = 6.0
@@ -49,23 +54,69 @@ class ValueEmbedding(nn.Module):
         return nn.functional.pad(self.slopes.cumsum(1), (0, 0, 1, 0))
 
 
+class BinnedValueEmbedding(nn.Module):
+    """A vector per bin of a value in [0, 1], for each code: steps where `ValueEmbedding` has slopes.
+
+    Args:
+        n_codes: Size of the vocabulary.
+        d_model: Width of the embedding.
+        n_bins: Equal bins; values are quantiles, so each holds about as many training values.
+    """
+
+    def __init__(self, *, n_codes: int, d_model: int, n_bins: int) -> None:
+        super().__init__()
+        self.n_bins = n_bins
+        self.bins = nn.Parameter(torch.randn(n_codes, n_bins, d_model) * _INIT_STD)
+
+    def forward(self, code: Int[Tensor, "n"], value: Float[Tensor, "n"]) -> Float[Tensor, "n d_model"]:
+        """Embedding of each value; a value on the edge of two bins belongs to the upper one."""
+        position = (value.clamp(0.0, 1.0) * self.n_bins).floor().clamp(max=self.n_bins - 1)
+        return self.bins[code, position.long()]
+
+
+_VALUES = {"linear": ValueEmbedding, "binned": BinnedValueEmbedding}
+
+
 class MeasurementEmbedding(nn.Module):
-    """One step per measurement: code, value, event type, and the time since the one before.
+    """One step per measurement: code, value or that there is none, event type, text, and when it was.
 
     Args:
         n_codes: Size of the vocabulary.
         n_types: Number of event types.
         d_model: Width of the embedding.
-        n_bins: Linear pieces of a value.
+        n_bins: Linear pieces, or bins, of a value.
         dropout: Probability of dropping a hidden unit.
+        values: How a value enters: "linear" in pieces, or "binned".
+        n_static: Static features, added to every step; 0 for none.
+        texts: Embedding of the texts; without it they are not read.
+
+    Raises:
+        ConfigError: `values` is neither.
     """
 
-    def __init__(self, *, n_codes: int, n_types: int, d_model: int, n_bins: int, dropout: float) -> None:
+    def __init__(
+        self,
+        *,
+        n_codes: int,
+        n_types: int,
+        d_model: int,
+        n_bins: int,
+        dropout: float,
+        values: Literal["linear", "binned"] = "linear",
+        n_static: int = 0,
+        texts: TextEmbedding | None = None,
+    ) -> None:
         super().__init__()
+        if values not in _VALUES:
+            raise ConfigError(f"values {values!r}: valid ones are {', '.join(_VALUES)}")
         self.code = nn.Embedding(n_codes, d_model)
         self.event_type = nn.Embedding(n_types, d_model)
-        self.value = ValueEmbedding(n_codes=n_codes, d_model=d_model, n_bins=n_bins)
-        self.time = nn.Linear(2, d_model)
+        self.value = _VALUES[values](n_codes=n_codes, d_model=d_model, n_bins=n_bins)
+        # The lowest value of a code adds 0, so that there is no value must be said by something else.
+        self.no_value = nn.Parameter(torch.randn(d_model) * _INIT_STD)
+        self.time = TimeEncoding(d_model=d_model, ago=True)
+        self.static = nn.Linear(n_static, d_model, bias=False) if n_static else None
+        self.texts = texts
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
@@ -74,14 +125,21 @@ class MeasurementEmbedding(nn.Module):
     ) -> tuple[Float[Tensor, "batch step d_model"], Bool[Tensor, "batch step"]]:
         """Hidden vectors and their padding mask (True where padded)."""
         value = self.value(batch.code.flatten(), batch.numeric_value.flatten()).view(*batch.code.shape, -1)
-        times = torch.stack([torch.log1p(batch.time_delta_hours), torch.log1p(-batch.time_hours)], -1)
         hidden = (
             self.code(batch.code)
             + self.event_type(batch.event_type)
-            + value * batch.numeric_mask[..., None]
-            + self.time(times)
+            + torch.where(batch.numeric_mask[..., None], value, self.no_value)
+            + self.time(self.times(batch))
         )
+        if self.static is not None:
+            hidden = hidden + self.static(batch.static)[:, None]
+        if self.texts is not None:
+            hidden = hidden + self.texts(batch.text_id)
         return self.dropout(self.norm(hidden)), batch.padding_mask
+
+    def times(self, batch: EventBatch) -> StepTimes:
+        """When each measurement was."""
+        return StepTimes(batch.time_delta_hours, -batch.time_hours, batch.clock)
 
 
 class StepEmbedding(nn.Module):
@@ -165,6 +223,18 @@ class StepEmbedding(nn.Module):
         padding = torch.zeros(len(batch), self.n_steps, dtype=torch.bool, device=hidden.device)
         return self.dropout(self.norm(hidden)), padding
 
+    def times(self, batch: EventBatch) -> StepTimes:
+        """When each step ended, and how long before that the last step was in which anything was measured."""
+        age = (-batch.time_hours / self.step_hours).floor().clamp(max=self.n_steps - 1).long()
+        step = torch.arange(self.n_steps, device=age.device)
+        # Number of the step where something was measured, else 0, of which the latest earlier one is kept.
+        measured = torch.zeros(len(batch), self.n_steps + 1, dtype=torch.long, device=age.device)
+        measured.scatter_reduce_(1, self.n_steps - age, (self.n_steps - age) * ~batch.padding_mask, "amax")
+        before = measured[:, :-1].cummax(1).values - 1
+        gap = torch.where(before >= 0, (step - before) * self.step_hours, 0.0)
+        ago = ((self.n_steps - 1 - step) * self.step_hours).expand(len(batch), -1).to(gap.dtype)
+        return StepTimes(gap, ago, (batch.hour_of_week[:, None] - ago) % HOURS_PER_WEEK)
+
     def _new(self, cells: Cells) -> list[Term]:
         return [
             (self._column("measured", cells.code), torch.ones_like(cells.count)),
@@ -206,7 +276,10 @@ class StepEmbedding(nn.Module):
         mixing = torch.sparse_coo_tensor(
             torch.stack([row, column]), weight, (size, len(table)), check_invariants=False
         )
-        return torch.sparse.mm(mixing, table)
+        with torch.autocast(
+            table.device.type, enabled=False
+        ):  # which has no sparse product, and no backward of it
+            return torch.sparse.mm(mixing, table)
 
     def _kept(self, n_samples: int, cells: Cells) -> Tensor:
         """Weight of each cell: in training whole codes are dropped per sample and the rest scaled up."""

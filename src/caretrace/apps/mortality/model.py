@@ -7,6 +7,7 @@ learn both well (see the lab log).
 """
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,12 @@ class MortalityModel(nn.Module):
     def __init__(self, config: MortalityConfig, *, n_codes: int, n_types: int, n_static: int) -> None:
         super().__init__()
         d_model = config.d_model
-        shared = {"n_codes": n_codes, "n_types": n_types, "d_model": d_model, "n_bins": config.n_bins}
+        shared: dict[str, Any] = {
+            "n_codes": n_codes,
+            "n_types": n_types,
+            "d_model": d_model,
+            "n_bins": config.n_bins,
+        }
         self.embedding: nn.Module
         if config.step_hours > 0:
             self.embedding = StepEmbedding(

@@ -1,0 +1,65 @@
+"""Texts → hidden vectors: rows of a frozen matrix that a language model filled once, and a projection."""
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from caretrace.data.batch import NO_TEXT
+from caretrace.errors import ConfigError
+
+
+class TextEmbedding(nn.Module):
+    """A projection of the vector of each text; a measurement without text adds nothing.
+
+    The matrix is not trained and not saved with the weights: it belongs to the dataset, not to the model.
+    A NumPy memory map stays on disk, only rows that are asked for are read.
+
+    Args:
+        matrix: One row per text, [text, width]: a tensor, which moves with the module to its device, or a
+            NumPy array or memory map, which stays where it is.
+        d_model: Width of the embedding.
+    """
+
+    def __init__(self, matrix: Tensor | np.ndarray, *, d_model: int) -> None:
+        super().__init__()
+        if matrix.ndim != 2 or matrix.dtype not in _KINDS:
+            raise ConfigError(
+                f"TextEmbedding: got a matrix of shape {tuple(matrix.shape)} and type {matrix.dtype}; "
+                "it must be [text, width] of float16 or float32"
+            )
+        self.n_texts, self.width = int(matrix.shape[0]), int(matrix.shape[1])
+        self.on_disk: np.ndarray | None = matrix if isinstance(matrix, np.ndarray) else None
+        self.register_buffer("matrix", matrix if isinstance(matrix, Tensor) else None, persistent=False)
+        self.project = nn.Linear(self.width, d_model)
+
+    def forward(self, text_id: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes d_model"]:
+        """Embedding of each text, 0 where there is none (-1).
+
+        Raises:
+            ConfigError: An id beyond the matrix: the texts are not those of this dataset.
+        """
+        there = text_id != NO_TEXT
+        found, where = torch.unique(
+            text_id[there], return_inverse=True
+        )  # a sentence comes often, and is read once
+        weight = self.project.weight
+        if len(found) and not 0 <= int(found[0]) <= int(found[-1]) < self.n_texts:
+            raise ConfigError(
+                f"text ids run from {int(found[0])} to {int(found[-1])}, the matrix has {self.n_texts} texts; "
+                "take the texts of this dataset"
+            )
+        projected = self.project(self._rows(found).to(weight))
+        embedded = torch.zeros(
+            *text_id.shape, projected.shape[-1], device=weight.device, dtype=projected.dtype
+        )
+        return embedded.index_put((there,), projected[where])
+
+    def _rows(self, found: Tensor) -> Tensor:
+        if self.on_disk is not None:
+            return torch.from_numpy(np.ascontiguousarray(self.on_disk[found.cpu().numpy()]))
+        assert isinstance(self.matrix, Tensor)
+        return self.matrix[found]
+
+
+_KINDS = {torch.float16, torch.float32, np.dtype(np.float16), np.dtype(np.float32)}
