@@ -39,9 +39,10 @@ docs: $(VENV)/.installed-dev ## Build the pages into site/, strictly
 	$(BIN)/mkdocs build --strict --quiet
 	@echo "Open site/index.html in a browser."
 
-reference: $(VENV)/.installed-dev ## Write docs/cli.md and docs/settings.md from the code
+reference: $(VENV)/.installed-dev ## Write docs/cli.md, docs/settings.md and the table of backbones from the code
 	$(BIN)/python scripts/cli_reference.py
 	$(BIN)/python scripts/settings_reference.py
+	$(BIN)/python scripts/backbone_reference.py
 
 bench: $(VENV)/.installed-dev ## Compare our labels with those of ACES, row for row, on random tasks
 	$(BIN)/python benchmarks/aces_parity.py --random 200

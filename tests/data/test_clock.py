@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from caretrace.data.clock import cyclical, hour_of_week
 
-moments = st.datetimes(dt.datetime(1850, 1, 1), dt.datetime(2300, 1, 1))
+# Naive on purpose: a dataset has one clock and no time zones.
+moments = st.datetimes(dt.datetime(1850, 1, 1), dt.datetime(2300, 1, 1))  # noqa: DTZ001
 
 
 @given(moments)

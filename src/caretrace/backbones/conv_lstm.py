@@ -32,7 +32,7 @@ class ConvLSTMState:
 
 
 class ConvLSTM(nn.Module):
-    """Convolutions with ReLU, then a stack of LSTM layers with dropout between them.
+    """Convolutions over steps with ReLU, then a stack of LSTM layers with dropout between them.
 
     Args:
         d_model: Width of the hidden states, out (and in, unless `d_in` says otherwise).

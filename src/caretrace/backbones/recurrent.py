@@ -47,10 +47,10 @@ class Recurrent(nn.Module):
 
 
 def gru(*, d_model: int, n_layers: int, dropout: float) -> Recurrent:
-    """A GRU backbone."""
+    """GRU layers (Cho et al. 2014)."""
     return Recurrent(nn.GRU, d_model=d_model, n_layers=n_layers, dropout=dropout)
 
 
 def lstm(*, d_model: int, n_layers: int, dropout: float) -> Recurrent:
-    """An LSTM backbone."""
+    """LSTM layers (Hochreiter and Schmidhuber 1997)."""
     return Recurrent(nn.LSTM, d_model=d_model, n_layers=n_layers, dropout=dropout)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from caretrace.backbones import BACKBONES
 from caretrace.cli.console import AsJson, Console, Quiet
 
 
@@ -22,7 +23,7 @@ def command(
         Path | None, typer.Option(help="Labels made before by `caretrace cohort`, or any MEDS label file.")
     ] = None,
     backbone: Annotated[
-        str | None, typer.Option(help="gru, lstm or transformer; short for --set backbone=…")
+        str | None, typer.Option(help=f"{', '.join(BACKBONES)}; short for --set backbone=…")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
     settings: Annotated[
