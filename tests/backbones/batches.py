@@ -1,9 +1,11 @@
 """Random batches with exact times, so that a second computation lands in the same steps."""
 
+import dataclasses
+
 import torch
 from hypothesis import strategies as st
 
-from caretrace.data.batch import EventBatch, gaps
+from caretrace.data.batch import NO_TEXT, EventBatch, gaps
 
 # Hours before the prediction time (quarters are exact in binary), code number, value in [0, 1] or None.
 Measurement = tuple[float, int, float | None]
@@ -36,10 +38,15 @@ def make_batch(rows: list[list[Measurement]], extra_padding: int = 0) -> EventBa
         code=code,
         numeric_value=table(lambda before, code, value: value or 0.0, torch.float32),
         numeric_mask=table(lambda before, code, value: value is not None, torch.bool),
-        text_id=torch.zeros_like(code),
+        text_id=torch.full_like(code, NO_TEXT),
         event_type=code % N_TYPES,
         time_hours=time_hours,
         time_delta_hours=gaps(time_hours, padding_mask),
         static=torch.zeros(len(rows), 2),
         padding_mask=padding_mask,
     )
+
+
+def with_clock(batch: EventBatch, hour_of_week: float) -> EventBatch:
+    """The same measurements, seen at that hour of the week."""
+    return dataclasses.replace(batch, hour_of_week=torch.full((len(batch),), hour_of_week))

@@ -1,17 +1,26 @@
 """The fast sparse embedding against a slow dense one, and what each embedding promises."""
 
 import copy
+import dataclasses
 import math
 from collections import defaultdict
 
 import pytest
 import torch
 from hypothesis import given, settings
+from jaxtyping import TypeCheckError
 from torch import Tensor
 
-from caretrace.backbones.embedding import MeasurementEmbedding, StepEmbedding, ValueEmbedding
+from caretrace.backbones.embedding import (
+    BinnedValueEmbedding,
+    MeasurementEmbedding,
+    StepEmbedding,
+    ValueEmbedding,
+)
+from caretrace.backbones.text_embedding import TextEmbedding
+from caretrace.errors import ConfigError
 
-from .batches import N_CODES, N_TYPES, make_batch, samples
+from .batches import N_CODES, N_TYPES, make_batch, samples, with_clock
 
 D_MODEL, N_BINS, N_STEPS, STEP_HOURS = 5, 4, 5, 2.0
 
@@ -172,6 +181,69 @@ def test_not_measured_is_not_the_lowest_value(make):
     )
     assert not torch.allclose(nothing, lowest)
     assert not torch.allclose(half, lowest)
+
+
+def variant(**settings):
+    torch.manual_seed(2)
+    return MeasurementEmbedding(
+        n_codes=N_CODES, n_types=N_TYPES, d_model=8, n_bins=N_BINS, dropout=0.0, **settings
+    )
+
+
+@pytest.mark.parametrize("values", ["linear", "binned"])
+def test_a_measurement_without_a_value_is_not_one_with_the_lowest(values):
+    embedding = variant(values=values)
+    none, lowest, highest = (embedding(make_batch([[(1.0, 2, v)]]))[0] for v in (None, 0.0, 1.0))
+    assert not torch.allclose(none, lowest, atol=1e-3)
+    assert not torch.allclose(none, highest, atol=1e-3)
+    assert not torch.allclose(lowest, highest, atol=1e-3)
+
+
+def test_a_binned_value_is_its_bin():
+    torch.manual_seed(1)
+    embedding = BinnedValueEmbedding(n_codes=3, d_model=2, n_bins=4)
+    values = torch.tensor([-0.1, 0.0, 0.2499, 0.25, 0.6, 0.75, 1.0, 1.7])
+    bins = [0, 0, 0, 1, 2, 3, 3, 3]
+    found = embedding(torch.full((8,), 2), values)
+    assert torch.equal(found, torch.stack([embedding.bins[2, each] for each in bins]))
+    assert not torch.equal(embedding(torch.tensor([1]), values[:1]), found[:1])
+
+
+def test_static_features_reach_every_step():
+    embedding, batch = variant(n_static=2), make_batch(ROWS)
+    out, _ = embedding(batch)
+    other, _ = embedding(dataclasses.replace(batch, static=batch.static + 1))
+    assert ((other - out).abs().amax(-1) > 1e-3).all()
+    ignorant, _ = variant()(batch)
+    assert torch.equal(ignorant, variant()(dataclasses.replace(batch, static=batch.static + 1))[0])
+
+
+def test_texts_are_added_where_they_stand():
+    embedding = variant(texts=TextEmbedding(torch.randn(3, 5), d_model=8))
+    batch = make_batch(ROWS)
+    without, _ = embedding(batch)
+    text_id = batch.text_id.clone()
+    text_id[0, 2] = 1
+    read, _ = embedding(dataclasses.replace(batch, text_id=text_id))
+    differs = (read != without).any(-1)
+    assert differs[0, 2]
+    assert differs.sum() == 1
+
+
+def test_every_part_of_an_embedding_learns():
+    embedding = variant(values="binned", n_static=2, texts=TextEmbedding(torch.randn(3, 5), d_model=8))
+    batch = with_clock(make_batch(ROWS), 3.0)
+    batch = dataclasses.replace(batch, static=torch.ones(3, 2), text_id=batch.code % 3)
+    hidden, _ = embedding(batch)
+    (hidden * torch.randn_like(hidden)).sum().backward()
+    for name, parameter in embedding.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_values_enter_in_one_of_two_ways():
+    with pytest.raises((ConfigError, TypeCheckError)):
+        variant(values="squared")
 
 
 def test_time_and_the_gap_before_are_told_apart():
