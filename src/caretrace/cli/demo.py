@@ -39,7 +39,7 @@ def command(
             console.say(f"[{number}/6] caretrace {text}")
             bar.to(text.split(maxsplit=1)[0], 0, None)
 
-        step(1, f"simulate {raw} --subjects {subjects} --seed {seed}")
+        step(1, f"simulate {raw} --part stays --subjects {subjects} --seed {seed}")
         _simulate(raw, subjects, seed, bar)
         step(2, f"ingest hospital {raw} {dataset}")
         _ingest(raw, dataset, bar)

@@ -14,10 +14,25 @@ from caretrace.cli.console import AsJson, Console, Quiet
 def command(
     out: Annotated[Path | None, typer.Argument(help="Folder to make; it must not exist yet.")] = None,
     subjects: Annotated[
-        int | None, typer.Option(help="How many people; 2000 by default, which makes about 110 MB of tables.")
+        int | None,
+        typer.Option(
+            help="How many people have ICU stays, and how many others have visit histories; 2000 by default. "
+            "1,000 make about 55 MB of tables."
+        ),
+    ] = None,
+    days: Annotated[
+        int | None,
+        typer.Option(help="How long the monitors record and the city's emergency care is run; 14 by default."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed writes the same bytes, another one other people.")
+    ] = None,
+    part: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--part",
+            help="Write this part only: stays, histories, vitals or operations. May be given more than once.",
+        ),
     ] = None,
     rule: Annotated[
         list[str] | None,
@@ -47,9 +62,15 @@ def command(
 ) -> None:
     """Simulate a hospital: raw tables as a hospital would export them, and the truth behind them.
 
-    Nothing in it is real, and no figure from it says anything about real patients.
+    Nothing in it is real, and no figure from it says anything about real patients. Four parts: ICU stays, visit
+    histories with ICD-9 codes, vital signs of monitored patients, and a city's ambulances, emergency departments
+    and staff.
 
     Example: `caretrace simulate raw --subjects 500 --seed 7`
+
+    Second by second: `caretrace simulate raw --part vitals --days 2 --set monitors.step_seconds=1`
+
+    A year of a city: `caretrace simulate raw --part operations --days 365`
 
     With planted rules: `caretrace simulate raw --rule single --set planted_strength=4`
 
@@ -63,20 +84,23 @@ def command(
         raise typer.BadParameter("name the folder to make, or give --check", param_hint="OUT")
     from caretrace.config import load
     from caretrace.files import refuse_existing
-    from caretrace.hospital import HospitalConfig, simulate
+    from caretrace.hospital import HospitalConfig, simulate_parts
+    from caretrace.hospital.parts import FOLDERS, SOURCES
 
-    overrides = [*(set_ or ()), *([f"rules=[{', '.join(rule)}]"] if rule else ())]
+    lists = {"rules": rule, "parts": part}
+    overrides = [*(set_ or ()), *(f"{name}=[{', '.join(given)}]" for name, given in lists.items() if given)]
     settings = load(HospitalConfig, config, overrides)
-    if subjects is not None:
-        settings = dataclasses.replace(settings, subjects=subjects)
-    if seed is not None:
-        settings = dataclasses.replace(settings, seed=seed)
+    for name, value in {"subjects": subjects, "days": days, "seed": seed}.items():
+        if value is not None:
+            settings = dataclasses.replace(settings, **{name: value})  # type: ignore[arg-type]
     refuse_existing(out)
-    with console.progress("simulating subjects", total=settings.subjects) as advance:
-        rows = simulate(out, settings, advance)
-    console.result({"out": str(out), "subjects": settings.subjects, "seed": settings.seed, "rows": rows})
+    with console.progress("simulating") as bar:
+        rows = simulate_parts(out, settings, lambda name, done, total: bar.to(f"simulating {name}", done, total))
+    told = {"subjects": settings.subjects, "days": settings.days, "seed": settings.seed}
+    console.result({"out": str(out), **told, "parts": list(settings.parts), "rows": rows})
     console.table(f"Simulated hospital in {out}", ("file", "rows"), list(rows.items()))
-    console.say(f"Next: caretrace ingest hospital {out} DATASET")
+    for each in settings.parts:
+        console.say(f"Next: caretrace ingest {SOURCES[each]} {out / FOLDERS[each]} DATASET")
 
 
 def _check(console: Console, seeds: int) -> None:

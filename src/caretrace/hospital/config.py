@@ -10,7 +10,11 @@ import dataclasses
 from typing import Literal, get_args
 
 from caretrace.errors import ConfigError, unknown_name
+from caretrace.hospital.operations.config import OperationsConfig
+from caretrace.hospital.physiology.config import PhysiologyConfig
 
+Part = Literal["stays", "histories", "vitals", "operations"]
+PARTS: tuple[Part, ...] = get_args(Part)
 Rule = Literal["single", "conjunctive", "ordered", "redundant", "decoy"]
 RULES: tuple[Rule, ...] = get_args(Rule)
 
@@ -74,11 +78,44 @@ class Faults:
 
 
 @dataclasses.dataclass(frozen=True)
+class Monitors:
+    """Who is monitored, and how finely; see `PhysiologyConfig`.
+
+    Args:
+        people: How many people lie under a monitor, each for all `days`.
+        step_seconds: Seconds between two rows: 1 (1 Hz) to 3600 (hourly).
+        share_deteriorating: Share of people who deteriorate, sooner or later.
+        artefacts_per_hour: Mean number per person, of all kinds together.
+        disturbances_per_hour: Mean number of harmless exertions and short desaturations per person.
+        keep_clean: Whether the truth also holds the signal before artefacts and rounding, as large as the vitals.
+    """
+
+    people: int = 50
+    step_seconds: int = 60
+    share_deteriorating: float = 0.3
+    artefacts_per_hour: float = 1.0
+    disturbances_per_hour: float = 0.5
+    keep_clean: bool = False
+
+    def __post_init__(self) -> None:
+        self.physiology(1, 0)
+
+    def physiology(self, days: int, seed: int) -> PhysiologyConfig:
+        """The settings of the recordings.
+
+        Raises:
+            ConfigError: One of them is out of range; the message calls `people` `subjects`.
+        """
+        rest = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "people"}
+        return PhysiologyConfig(subjects=self.people, hours=24.0 * days, seed=seed, **rest)
+
+
+@dataclasses.dataclass(frozen=True)
 class HospitalConfig:
     """What to simulate.
 
     Args:
-        subjects: How many people.
+        subjects: How many people have stays, and how many others have visit histories.
         seed: The same seed writes the same bytes; other seeds give other people.
         icu_probability: Share of first admissions with an ICU stay (later ones: two thirds of it).
         noise: Scale of every measurement error; 1 is the documented default, 0 shows severity bare.
@@ -88,6 +125,10 @@ class HospitalConfig:
         planted_strength: Log hazard of death added where a rule holds, taken away where none does; 0.5 is
             a weak effect, 15 decides who dies. Without effect while `rules` is empty.
         faults: What goes wrong between the bedside and the table.
+        parts: What `caretrace simulate` writes: stays, histories, vitals, operations.
+        days: How long the monitors record and the city is run.
+        monitors: Who is monitored, and how finely.
+        operations: The city, its emergency care and its staff.
     """
 
     subjects: int = 2000
@@ -99,6 +140,10 @@ class HospitalConfig:
     rules: tuple[Rule, ...] = ()
     planted_strength: float = 15.0
     faults: Faults = dataclasses.field(default_factory=Faults)
+    parts: tuple[Part, ...] = PARTS
+    days: int = 14
+    monitors: Monitors = dataclasses.field(default_factory=Monitors)
+    operations: OperationsConfig = dataclasses.field(default_factory=OperationsConfig)
 
     def __post_init__(self) -> None:
         if not 1 <= self.subjects <= 1_000_000:
@@ -118,6 +163,7 @@ class HospitalConfig:
             raise ConfigError(
                 f"dynamics.rule_from_hours: got {hours}; give 24 to 2000: a rule's events lie in the first 24 hours"
             )
+        self._check_parts()
         for rule in self.rules:
             if rule not in RULES:
                 raise ConfigError(unknown_name("rule", rule, list(RULES)))
@@ -125,3 +171,14 @@ class HospitalConfig:
             raise ConfigError(f"rules: got {', '.join(self.rules)}; give each rule once")
         if not 0 <= self.planted_strength <= 30:
             raise ConfigError(f"planted_strength: got {self.planted_strength}; give 0 to 30")
+
+    def _check_parts(self) -> None:
+        for part in self.parts:
+            if part not in PARTS:
+                raise ConfigError(unknown_name("part", part, list(PARTS)))
+        if not self.parts or len(set(self.parts)) < len(self.parts):
+            raise ConfigError(
+                f"parts: got {', '.join(self.parts) or 'none'}; give each of {', '.join(PARTS)} once"
+            )
+        if not 1 <= self.days <= 3660:
+            raise ConfigError(f"days: got {self.days}; give a number from 1 to 3660")

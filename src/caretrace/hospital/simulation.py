@@ -1,4 +1,4 @@
-"""The whole hospital: chunks of people, one after the other, to one folder of raw tables."""
+"""The stays of the hospital: chunks of people, one after the other, to one folder of raw tables."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ STREAMS = (
 def simulate(
     out: Path, config: HospitalConfig, progress: Callable[[float], None] | None = None
 ) -> dict[str, int]:
-    """Simulate a hospital and write its raw tables and the truth behind them.
+    """Simulate the stays of a hospital and write their raw tables and the truth behind them.
 
     People are drawn in chunks with seeds of their own: a larger `subjects` with the same seed repeats
     the same first people, and the same config writes the same bytes.
 
     Args:
         out: Folder to make; it appears whole or not at all.
-        config: What to simulate.
+        config: What to simulate; `parts` and what belongs to the other parts is ignored (`parts.py` writes all).
         progress: Called with the number of subjects done since the last call.
 
     Returns:
@@ -53,7 +53,15 @@ def simulate(
     Raises:
         OutputExistsError: `out` exists and is not an empty folder.
     """
-    with whole_folder(out) as folder, TableWriter(folder, config) as writer:
+    with whole_folder(out) as folder:
+        return write_stays(folder, config, progress)
+
+
+def write_stays(
+    folder: Path, config: HospitalConfig, progress: Callable[[float], None] | None = None
+) -> dict[str, int]:
+    """As `simulate`, into a folder that exists."""
+    with TableWriter(folder, config) as writer:
         for chunk in range(-(-config.subjects // CHUNK)):
             wanted = min(CHUNK, config.subjects - chunk * CHUNK)
             for name, table in simulate_chunk(chunk, config).items():

@@ -1,4 +1,4 @@
-"""Raw tables to CSV, chunk by chunk, and the truth to Parquet."""
+"""Raw tables to CSV and the truth to Parquet, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import collections
 import contextlib
 from pathlib import Path
 from types import TracebackType
-from typing import IO
+from typing import IO, Any
 
 import polars as pl
+import pyarrow.parquet as pq
 
 from caretrace.config import to_dict
 from caretrace.files import write_json
@@ -32,7 +33,7 @@ The folder `truth/` holds the answers and is never ingested.
 
 
 class TableWriter(contextlib.AbstractContextManager["TableWriter"]):
-    """Appends tables to CSV files as they come, so that memory holds one chunk at a time.
+    """Appends tables to files as they come, so that memory holds one chunk at a time.
 
     Args:
         folder: Where the files go; exists.
@@ -44,13 +45,17 @@ class TableWriter(contextlib.AbstractContextManager["TableWriter"]):
         self._folder = folder
         self._config = config
         self._files: dict[str, IO[bytes]] = {}
-        self._truth: dict[str, list[pl.DataFrame]] = collections.defaultdict(list)
+        self._truth: dict[str, Any] = {}
         (folder / "truth").mkdir()
 
     def add(self, name: str, table: pl.DataFrame) -> None:
-        """Append rows of one table; `truth/…` goes to Parquet, the rest to CSV."""
+        """Append rows of one table; `truth/…` goes to Parquet, a row group at a time, the rest to CSV."""
         if name.startswith("truth/"):
-            self._truth[name].append(table)
+            rows = table.to_arrow()
+            if name not in self._truth:
+                path = self._folder / f"{name}.parquet"
+                self._truth[name] = pq.ParquetWriter(path, rows.schema, compression="zstd")
+            self._truth[name].write_table(rows)
             self.rows[f"{name}.parquet"] += table.height
             return
         if name not in self._files:
@@ -67,9 +72,7 @@ class TableWriter(contextlib.AbstractContextManager["TableWriter"]):
         self.rows[f"{name}.csv"] += table.height
 
     def finish(self) -> None:
-        """Write what waits for the last chunk: the truth, the settings and the two pages."""
-        for name, tables in self._truth.items():
-            pl.concat(tables).write_parquet(self._folder / f"{name}.parquet")
+        """Write what comes last: the settings and the two pages."""
         write_json(self._folder / "simulation.json", to_dict(self._config))
         (self._folder / "README.md").write_text(README, encoding="utf-8")
         parts = [TRUTH_README]
@@ -83,7 +86,7 @@ class TableWriter(contextlib.AbstractContextManager["TableWriter"]):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for file in self._files.values():
+        for file in (*self._files.values(), *self._truth.values()):
             file.close()
 
 

@@ -74,6 +74,7 @@ def simulate_histories(
                 progress(wanted)
         titles = pl.DataFrame({"icd9_code": known.codes, "short_title": known.titles})
         titles.write_csv(folder / "D_ICD_DIAGNOSES.csv")
+        rows["D_ICD_DIAGNOSES.csv"] = titles.height
         population = {
             "subjects": subjects,
             "seed": seed,

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
 import polars as pl
 
 from caretrace.hospital.operations.city import City, DayReport, State
-from caretrace.hospital.operations.tables import Clock, site_column, site_name
+from caretrace.hospital.operations.register import FIRST_SITE, FIRST_STAFF, site_name, unit_names
+from caretrace.hospital.operations.tables import Clock, site_column
 from caretrace.hospital.staff.roster import ENDS, GROUPS, PARAMEDIC, SHIFTS, STARTS
 
 
 def hour_tables(states: Sequence[State], clock: Clock, sites: int) -> dict[str, pl.DataFrame]:
-    """The hourly state of each hospital as a dashboard shows it, and the truth beside it."""
+    """The hourly state of each hospital as a dashboard shows it, what an audit says later, and the truth."""
     column = dict(zip(State._fields, map(np.array, zip(*states, strict=True)), strict=True))
     key = {"hour_time": clock.column(column["hour"] * 60.0), "site": site_column(column["site"], sites)}
     shown = (
         "patients", "waiting", "places", "boarders", "ventilated", "longest_boarding_hours", "last_wait_hours",
         "nurses", "physicians", "ward_nurses", "ward_busy", "ward_beds", "intensive_busy", "intensive_beds",
     )  # fmt: skip
-    raw = pl.DataFrame(key | {name: column[name] for name in shown}).with_columns(
+    subject = {"subject_id": FIRST_SITE + column["site"]}
+    raw = pl.DataFrame(subject | key | {name: column[name] for name in shown}).with_columns(
         pl.Series("crews_waiting", column["held"]),
         pl.Series("crews", column["crews"]),
         pl.Series("crews_free", np.maximum(column["crews"] - column["crews_busy"], 0)),
@@ -28,7 +31,9 @@ def hour_tables(states: Sequence[State], clock: Clock, sites: int) -> dict[str, 
     )
     hidden = {name: column[name] for name in ("overdue", "held_late", "calls_waiting")}
     truth = pl.DataFrame(key | hidden | {"crisis_level": column["level"]})
-    return {"hours": raw, "truth/hours": truth}
+    # What an organisation would find when it looks back: the level of an hour, once that hour is over.
+    audit = {"audit_time": clock.column((column["hour"] + 1) * 60.0), "level": column["level"]}
+    return {"hours": raw, "audit": pl.DataFrame(subject | key | audit), "truth/hours": truth}
 
 
 def day_tables(reports: Sequence[DayReport], city: City, clock: Clock) -> dict[str, pl.DataFrame]:
@@ -36,9 +41,10 @@ def day_tables(reports: Sequence[DayReport], city: City, clock: Clock) -> dict[s
     duties = pl.concat([_duties(report, city, clock) for report in reports])
     return {
         "weather": pl.concat([_weather(report, clock) for report in reports]),
-        "calendar": _calendar(reports, clock),
+        "calendar": _calendar(reports, clock, city.config.sites),
         "staff_changes": _changes(reports, clock),
         "duties": duties.drop("kss", "sleep_hours"),
+        "sleepiness": pl.concat([_sleepiness(report, city, clock) for report in reports]),
         "truth/duties": duties.select("staff_id", "start_time", "kss", "sleep_hours"),
     }
 
@@ -55,16 +61,21 @@ def _weather(report: DayReport, clock: Clock) -> pl.DataFrame:
     )
 
 
-def _calendar(reports: Sequence[DayReport], clock: Clock) -> pl.DataFrame:
-    events = [(report.number * 1440.0, event) for report in reports for event in report.day.events]
+def _calendar(reports: Sequence[DayReport], clock: Clock, sites: int) -> pl.DataFrame:
+    """What happened, one row for each hospital it concerns."""
+    events = [
+        (report.number * 1440.0, dataclasses.replace(event, site=site))
+        for report in reports
+        for event in report.day.events
+        for site in (range(sites) if event.site < 0 else (event.site,))
+    ]
     return pl.DataFrame(
         {
+            "subject_id": pl.Series([FIRST_SITE + e.site for _, e in events], dtype=pl.Int64),
             "start_time": clock.column([day + 60 * e.first_hour for day, e in events]),
             "end_time": clock.column([day + 60 * (e.first_hour + e.hours) for day, e in events]),
             "kind": pl.Series([e.kind for _, e in events], dtype=pl.String),
-            "site": pl.Series(
-                [site_name(e.site) if e.site >= 0 else None for _, e in events], dtype=pl.String
-            ),
+            "site": pl.Series([site_name(e.site) for _, e in events], dtype=pl.String),
             "planned": pl.Series([e.planned for _, e in events], dtype=pl.Boolean),
         }
     )
@@ -79,6 +90,7 @@ def _changes(reports: Sequence[DayReport], clock: Clock) -> pl.DataFrame:
     ]
     return pl.DataFrame(
         {
+            "subject_id": pl.Series([FIRST_STAFF + row[1] for row in rows], dtype=pl.Int64),
             "change_time": clock.column([row[0] for row in rows]),
             "staff_id": pl.Series([row[1] for row in rows], dtype=pl.Int64),
             "change": pl.Series([row[2] for row in rows], dtype=pl.String),
@@ -94,6 +106,7 @@ def _duties(report: DayReport, city: City, clock: Clock) -> pl.DataFrame:
     end = ENDS[twelve, d.shift] + 4.0 * (d.long_duty & (twelve == 0))
     return pl.DataFrame(
         {
+            "subject_id": FIRST_STAFF + d.staff_id,
             "staff_id": d.staff_id,
             "group": pl.Series(GROUPS).gather(group),
             "unit": pl.Series(unit_names(city.config.sites)).gather(city.staff.posts.unit[d.post]),
@@ -107,10 +120,17 @@ def _duties(report: DayReport, city: City, clock: Clock) -> pl.DataFrame:
     )
 
 
-def unit_names(sites: int) -> list[str]:
-    """Names of the units of staff: a hospital for nurses and physicians, EMS for ambulances."""
-    names = [site_name(i) for i in range(sites)]
-    return [*names, *names, "EMS"]
+def _sleepiness(report: DayReport, city: City, clock: Clock) -> pl.DataFrame:
+    """Karolinska sleepiness (1 to 9) as staff put it down at the end of a duty, where they did."""
+    duties = _duties(report, city, clock)
+    rng = city.random("tables", 2_000_000 + report.number)
+    n = duties.height
+    rating = np.clip(np.round(duties["kss"].to_numpy() + 0.5 * rng.standard_normal(n)), 1, 9)
+    answers = duties.select("subject_id", "staff_id", answer_time="end_time").with_columns(
+        rating=pl.Series(rating.astype(np.int64))
+    )
+    # Assumed: they do so after a third of their duties; a duty that is not over has no answer.
+    return answers.filter(pl.Series(rng.random(n) < 1 / 3) & pl.col("answer_time").is_not_null())
 
 
 def staff_tables(city: City, clock: Clock, survey: bool, rng: np.random.Generator) -> dict[str, pl.DataFrame]:
@@ -136,7 +156,11 @@ def staff_tables(city: City, clock: Clock, survey: bool, rng: np.random.Generato
         n = len(here)
         exhaustion = np.clip(np.round(3.6 + 1.1 * staff.burnout[here] + 0.6 * rng.standard_normal(n)), 1, 7)
         answers = truth.select(
-            "staff_id", "group", "unit", pl.col("state_time").alias("answer_time")
+            pl.col("staff_id").alias("subject_id") + FIRST_STAFF,
+            "staff_id",
+            "group",
+            "unit",
+            pl.col("state_time").alias("answer_time"),
         ).with_columns(
             pl.Series("exhaustion", exhaustion.astype(np.int64)),
             pl.Series(

@@ -20,7 +20,8 @@ from caretrace.errors import ConfigError
 from caretrace.hospital.operations.city import City
 from caretrace.hospital.operations.config import OperationsConfig
 from caretrace.hospital.operations.crisis import LEVELS
-from caretrace.hospital.operations.tables import Clock, site_name
+from caretrace.hospital.operations.register import site_name
+from caretrace.hospital.operations.tables import Clock
 
 HORIZONS_HOURS = (1, 8, 24)
 

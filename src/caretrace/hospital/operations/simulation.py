@@ -15,6 +15,7 @@ from caretrace.hospital.operations.case import Case
 from caretrace.hospital.operations.city import City
 from caretrace.hospital.operations.config import OperationsConfig, parameters
 from caretrace.hospital.operations.outcomes import draw_outcomes
+from caretrace.hospital.operations.register import Register
 from caretrace.hospital.operations.stream import StreamWriter, Writer
 
 CHUNK_DAYS = 7  # days in memory; fixed, because it is part of what a seed means
@@ -25,8 +26,11 @@ README = """# A simulated city's emergency care
 Everything in this folder is simulated by caretrace; no real person is in here, and no figure from it says
 anything about real patients or staff. The settings are in `simulation.json`. Times are UTC.
 
+- `register` names every subject once: patients, hospitals (`site`) and staff, each with a number of its own kind.
 - `sites`, `runs` (ambulances), `visits` (emergency departments), `handoffs`, `documentation`, `incidents`,
-  `hours` (each hospital at the start of each hour), `duties`, `staff_changes`, `survey`, `calendar`, `weather`.
+  `hours` (each hospital at the start of each hour), `audit` (its crisis level, 0 to 4, once the hour is over),
+  `duties`, `sleepiness` (Karolinska scale, after a third of the duties), `staff_changes`, `survey`, `calendar`
+  (one row per hospital concerned), `weather`.
 - A time is known when it is reached: `discharge_time` and `status` at discharge, a `report_time` when reported,
   calendar entries beforehand only where `planned`. Cases that have not ended are not in the tables.
 
@@ -95,13 +99,15 @@ def write_operations(
     city.done.clear()
     city.states.clear()
     city.reports.clear()
+    register = Register()
+    writer.add("register", register.opening(city))
     writer.add("sites", day_tables.site_table(city))
     writer.add("truth/parameters", pl.DataFrame(parameters(config)))
     for chunk, start in enumerate(range(0, days, CHUNK_DAYS)):
         _write_staff(writer, city, clock, survey=chunk % SURVEY_CHUNKS == 0)
         span = min(CHUNK_DAYS, days - start)
         city.advance(24 * span)
-        _write_chunk(writer, city, clock, chunk)
+        _write_chunk(writer, city, clock, chunk, register)
         if progress is not None:
             progress(span)
 
@@ -112,17 +118,21 @@ def _write_staff(writer: Writer, city: City, clock: tables.Clock, survey: bool) 
         writer.add(name, table)
 
 
-def _write_chunk(writer: Writer, city: City, clock: tables.Clock, chunk: int) -> None:
+def _write_chunk(writer: Writer, city: City, clock: tables.Clock, chunk: int, register: Register) -> None:
     """Write what ended since the last call, and forget it."""
     cases: list[Case] = [case for case in city.done if case.began >= clock.begin]
     # By number, which is the order in which people came.
     cases.sort(key=lambda case: case.number)
     visits = [case for case in cases if case.site >= 0]
     runs = [case for case in cases if case.ambulance]
+    outcomes = draw_outcomes(visits, city.config, city.random("outcomes", chunk)) if visits else None
+    if outcomes is not None:
+        register.bury(cases, {case.number for case, dead in zip(visits, outcomes.died, strict=True) if dead})
+    writer.add("register", register.hired(city.reports, city))
+    writer.add("register", register.people(cases))
     if runs:
         writer.add("runs", tables.run_tables(runs, clock))
-    if visits:
-        outcomes = draw_outcomes(visits, city.config, city.random("outcomes", chunk))
+    if outcomes is not None:
         rng, sites = city.random("tables", chunk), city.config.sites
         for name, table in tables.visit_tables(visits, outcomes, clock, sites, rng).items():
             writer.add(name, table)

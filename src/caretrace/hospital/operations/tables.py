@@ -14,6 +14,7 @@ from caretrace.hospital.operations.case import Case
 from caretrace.hospital.operations.config import OperationsConfig
 from caretrace.hospital.operations.demand import COMPLAINTS, ZONES
 from caretrace.hospital.operations.outcomes import DOCUMENT_ITEMS, Outcomes
+from caretrace.hospital.operations.register import site_name
 
 Floats = NDArray[np.float64]
 
@@ -47,11 +48,6 @@ class Clock:
         known = np.isfinite(array) & (array <= self.end)
         seconds = np.where(known, self.zero + np.round(np.where(known, array, 0) * 60), 0).astype(np.int64)
         return pl.Series(seconds).scatter(np.flatnonzero(~known), None)
-
-
-def site_name(number: int) -> str:
-    """How the tables call a hospital: H01, H02, …"""
-    return f"H{number + 1:02d}"
 
 
 def site_column(numbers: Sequence[int] | NDArray[np.int64], sites: int) -> pl.Series:
