@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from caretrace.backbones.scan.literal import nothing
+
 CHUNK = 32
 
 
@@ -26,9 +28,9 @@ def chunked_scan(
     bias: Float[Tensor, "channel"],
 ) -> Float[Tensor, "batch step channel"]:
     """As `literal_scan`."""
-    if not inputs.shape[1]:
-        return torch.zeros_like(inputs)
     steps = F.softplus(delta + bias)
+    if not inputs.shape[1]:
+        return (nothing(steps, decay, writes, reads) + skip * inputs) * F.silu(gate)
     hidden = inputs.new_zeros(inputs.shape[0], *decay.shape)
     outputs = []
     parts = zip(

@@ -39,8 +39,18 @@ def literal_scan(
     ):
         hidden, output = one_step(hidden, x, step, decay, write, read)
         outputs.append(output)
-    summed = torch.stack(outputs, 1) if outputs else torch.zeros_like(inputs)
+    summed = torch.stack(outputs, 1) if outputs else nothing(steps, decay, writes, reads)
     return (summed + skip * inputs) * F.silu(gate)
+
+
+def nothing(
+    steps: Float[Tensor, "batch 0 channel"],
+    decay: Float[Tensor, "channel state"],
+    writes: Float[Tensor, "batch 0 state"],
+    reads: Float[Tensor, "batch 0 state"],
+) -> Float[Tensor, "batch 0 channel"]:
+    """What is read in no steps. Everything takes part, so that no parameter is left without a gradient (0)."""
+    return steps * decay.sum(-1) * (writes * reads).sum(-1, keepdim=True)
 
 
 def one_step(

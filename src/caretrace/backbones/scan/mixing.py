@@ -48,11 +48,11 @@ def composed_mix(
         weights: Of the layer.
     """
     inputs, gate = projected.chunk(2, -1)
-    kernel = weights.kernel
-    if inputs.numel():  # torch's convolution refuses what is empty
-        seen = F.pad(inputs.transpose(1, 2), (kernel.shape[1] - 1, 0))
-        convolved = F.conv1d(seen, kernel[:, None], weights.kernel_bias, groups=len(kernel))
-        inputs = F.silu(convolved.transpose(1, 2))
+    steps, width = inputs.shape[1], weights.kernel.shape[1]
+    seen = F.pad(inputs, (0, 0, width - 1, 0))
+    # Sums of shifted inputs, since torch's convolution refuses what is empty.
+    parts = [weights.kernel[:, at] * seen[:, at : at + steps] for at in range(width)]
+    inputs = F.silu(torch.stack(parts).sum(0) + weights.kernel_bias)
     delta, writes, reads = torch.split(F.linear(inputs, weights.selection), weights.sizes(), -1)
     delta = F.linear(delta, weights.delta_weight)
     return scan(inputs, delta, weights.decay, writes, reads, weights.skip, gate, weights.delta_bias)
