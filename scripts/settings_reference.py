@@ -78,6 +78,9 @@ def _meanings(config: type[Any]) -> dict[str, str]:
     found = dict(
         re.findall(r"^    (\w+): [^=\n]+ = [^#\n]+#\s*(.+)$", inspect.getsource(config), re.MULTILINE)
     )
+    for field in dataclasses.fields(config):  # coefficients carry their unit and their source
+        if {"unit", "source"} <= set(field.metadata):
+            found[field.name] = f"{field.metadata['unit']}; {field.metadata['source']}"
     name = ""
     for line in (inspect.getdoc(config) or "").partition("Args:\n")[2].splitlines():
         entry = re.match(r"    (\w+): (.*)", line)

@@ -10,7 +10,13 @@ from typing import Any
 from caretrace.report.record import FEWEST_POSITIVES, Json, RunRecord, mapping
 from caretrace.report.wording import count, decimal, finite, interval, metric, plural, readable, share
 
-SIMULATED_SOURCES = ("hospital", "virtual-hospital")
+SIMULATED_SOURCES = (
+    "hospital",
+    "hospital-histories",
+    "hospital-operations",
+    "hospital-vitals",
+    "virtual-hospital",
+)
 
 # Split names as a reader who does not know MEDS would say them.
 SPLIT_WORDS = {
