@@ -36,12 +36,12 @@ CONFIG = TrainingConfig(
 class Toy(nn.Module):
     """As little as a model can be: what was measured, how high, and dropout."""
 
-    def __init__(self, n_codes: int) -> None:
+    def __init__(self, n_codes: int, dropout: float = 0.3) -> None:
         super().__init__()
         self.level = nn.Embedding(n_codes, 8)
         self.slope = nn.Embedding(n_codes, 8)
         self.layers = nn.Sequential(
-            nn.Dropout(0.3), nn.Linear(8, 8), nn.GELU(), nn.Dropout(0.3), nn.Linear(8, 1)
+            nn.Dropout(dropout), nn.Linear(8, 8), nn.GELU(), nn.Dropout(dropout), nn.Linear(8, 1)
         )
 
     def prepare(self, train: Samples) -> None:
@@ -75,9 +75,8 @@ class Training:
         return [member.state_dict() for member in members]
 
 
-@pytest.fixture(scope="session")
-def training(tiny_dataset: Path) -> Training:
-    application, dataset = load_application("mortality"), Dataset(tiny_dataset)
+def prepare_training(tiny: Path, dropout: float = 0.3) -> Training:
+    application, dataset = load_application("mortality"), Dataset(tiny)
     labels = build_labels(dataset, find_task(application, dataset, None))
     train, tuning = (
         application.collect(dataset, labels.frame, split, lambda done, total: None)
@@ -85,10 +84,15 @@ def training(tiny_dataset: Path) -> Training:
     )
     preprocessor = Preprocessor.fit(train, static_prefixes=(), min_samples=2, max_measurements=50)
     return Training(
-        lambda: Toy(len(preprocessor.vocabulary)),
+        lambda: Toy(len(preprocessor.vocabulary), dropout),
         preprocessor.transform(train),
         preprocessor.transform(tuning),
     )
+
+
+@pytest.fixture(scope="session")
+def training(tiny_dataset: Path) -> Training:
+    return prepare_training(tiny_dataset)
 
 
 @pytest.fixture(scope="session")
