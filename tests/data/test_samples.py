@@ -76,6 +76,8 @@ def test_a_batch_by_hand(preprocessor):
     assert batch.time_hours.tolist() == [[0, 0, 0], [-9, -2, -2], [0, 0, 0]]
     assert batch.time_delta_hours.tolist() == [[0, 0, 0], [0, 7, 0], [0, 0, 0]]
     assert (batch.text_id == NO_TEXT).all()
+    assert batch.hour_of_week.tolist() == [48, 48, 48]  # the first of January 2020 was a Wednesday
+    assert batch.clock[1].tolist() == [39, 46, 46]
     assert batch.static[:, 1].tolist() == [1, 0, 1]  # age unknown
 
 

@@ -12,6 +12,7 @@ import torch
 
 from caretrace import schema
 from caretrace.data.batch import NO_TEXT, EventBatch, gaps
+from caretrace.data.clock import hour_of_week
 from caretrace.data.inputs import HOURS_BEFORE, SAMPLE, Inputs
 from caretrace.data.statics import StaticFeatures
 from caretrace.data.values import QuantileScaler
@@ -19,7 +20,7 @@ from caretrace.data.vocabulary import UNKNOWN, Vocabulary
 
 # Fields of `Samples` with one value per measurement, and with one row per sample.
 PER_MEASUREMENT = ("code", "numeric_value", "numeric_mask", "event_type", "time_hours")
-_PER_SAMPLE = ("static", "outcomes")
+_PER_SAMPLE = ("static", "outcomes", "hour_of_week")
 
 _EVENT_TYPES = [kind.value for kind in schema.EventType]
 
@@ -37,6 +38,8 @@ class Samples:
         time_hours: Hours relative to the prediction time, ≤ 0, float32 [measurement].
         static: Static features, float32 [sample, feature].
         outcomes: Labels 0 or 1, float32 [sample].
+        hour_of_week: Prediction time, hours since Monday 0:00, float32 [sample]; NaN where unknown, as
+            everywhere when left out.
         unknown_codes: Measurements whose code the vocabulary does not know.
     """
 
@@ -49,6 +52,11 @@ class Samples:
     static: np.ndarray
     outcomes: np.ndarray
     unknown_codes: int = 0
+    hour_of_week: np.ndarray = None  # type: ignore[assignment]  # filled in below
+
+    def __post_init__(self) -> None:
+        if vars(self)["hour_of_week"] is None:
+            object.__setattr__(self, "hour_of_week", np.full(len(self.outcomes), np.nan, np.float32))
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -59,7 +67,7 @@ class Samples:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         source = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths) + np.arange(offsets[-1])
         parts = {name: getattr(self, name)[source] for name in PER_MEASUREMENT}
-        return Samples(offsets=offsets, **parts, static=self.static[rows], outcomes=self.outcomes[rows])
+        return Samples(offsets=offsets, **parts, **{name: getattr(self, name)[rows] for name in _PER_SAMPLE})
 
     @classmethod
     def concat(cls, parts: Sequence[Samples]) -> Samples:
@@ -99,6 +107,7 @@ class Samples:
             time_delta_hours=gaps(time_hours, mask),
             static=torch.from_numpy(self.static[rows]),
             padding_mask=mask,
+            hour_of_week=torch.from_numpy(self.hour_of_week[rows]),
         )
 
 
@@ -166,6 +175,7 @@ class Preprocessor:
             static=self.static.transform(inputs.measurements, len(inputs)),
             outcomes=inputs.outcomes,
             unknown_codes=int((numbers == UNKNOWN).sum()),
+            hour_of_week=hour_of_week(inputs.labels[schema.PREDICTION_TIME]),
         )
 
     def to_dict(self) -> dict[str, Any]:

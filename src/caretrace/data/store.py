@@ -140,6 +140,7 @@ class SampleStore:
             },
             static=static.values.to_numpy().reshape(len(static), -1).copy(),
             outcomes=table.column("outcomes").to_numpy().copy(),
+            hour_of_week=table.column("hour_of_week").to_numpy().copy(),
         )
 
 
@@ -197,4 +198,5 @@ def _write_block(folder: Path, block: Samples, lanes: int, number: int) -> None:
         flat = pa.array(np.ascontiguousarray(own.static, dtype=np.float32).ravel())
         columns["static"] = pa.FixedSizeListArray.from_arrays(flat, own.static.shape[1])
         columns["outcomes"] = pa.array(own.outcomes)
+        columns["hour_of_week"] = pa.array(own.hour_of_week, pa.float32())
         pq.write_table(pa.table(columns), _shard(folder, lane, number), compression="zstd")
