@@ -113,7 +113,7 @@ def _style() -> str:
         raise LookupError("style.css has no colours for light and dark any more")
     rules = [line for line in sheet.splitlines() if line.startswith((".plot ", ".s0 ", ".s-muted "))]
     own = [
-        "svg { font: 12.5px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; }",
+        "svg { font: 12.5px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; overflow: visible; }",
         ".paper { fill: var(--surface); }",
     ]
     return "\n".join([light[0], dark[0], *rules, *own])

@@ -30,14 +30,13 @@ def _size(effect: Effect) -> float:
 def _picture(effects: list[Effect]) -> str:
     plots = []
     for band in BANDS:
-        name, _, unit = band.rpartition(", ")
         own = sorted((e for e in effects if e.band == band), key=_size, reverse=True)[:SHOWN]
         widest = 1.1 * max(_size(own[0]), own[0].half_width)
         names = tuple(e.parameter.replace("_", " ").split(".")[1] for e in own)
-        plot = Plot("", "", Axis(f"change, {unit}", -widest, widest),
+        plot = Plot("", "", Axis("change", -widest, widest),
                     Axis("", 0, SHOWN, ticks=tuple(SHOWN - i - 0.5 for i in range(SHOWN)), names=names),
-                    446, 210, left=150)  # fmt: skip
-        panel(name, f"Change of {band} with the most influential coefficients.", plot)
+                    446, 210, left=130)  # fmt: skip
+        panel(band, f"Change of {band} with the most influential coefficients.", plot)
         half = own[0].half_width
         plot.band([-half, half], [0, 0], [SHOWN, SHOWN], "s2")
         plot.line([0, 0], [0, SHOWN], "chance")
