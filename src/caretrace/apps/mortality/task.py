@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # torch is imported by the methods that need it: `caretrace c
     from caretrace.data.inputs import Inputs
     from caretrace.data.samples import Preprocessor
     from caretrace.dataset import Dataset
+    from caretrace.explain.scores import Score
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +73,12 @@ class Mortality:
             n_types=len(schema.EventType),
             n_static=len(preprocessor.static.names),
         )
+
+    def score(self, members: list[nn.Module]) -> Score:
+        """The ensemble's logit, for `caretrace explain`."""
+        from caretrace.apps.mortality.explanation import MortalityScore
+
+        return MortalityScore(members)
 
     def limits(self, source: str) -> list[str]:
         """What the model must not be used for."""
