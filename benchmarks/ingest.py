@@ -34,9 +34,9 @@ class Peer:
 
     Args:
         name: What we call it.
-        environment: Folder below `--peers`, see `peers/make_peers.py`.
-        command: Arguments; `{bin}`, `{tables}`, `{release}` (the tables in a folder called 2.2) and `{out}`
-            are filled in.
+        environment: Folder below `--peers`, see `peers/make_peers.py`; empty where ours will do.
+        command: Arguments; filled in are `{python}` (ours), `{peers}` (the scripts beside this one), `{bin}`,
+            `{tables}`, `{release}` (the tables in a folder called 2.2) and `{out}`.
     """
 
     name: str
@@ -62,6 +62,8 @@ PEERS = (
         "meds_extract",
         "{bin}/meds-extract-run spec=MIMIC-IV do_download=false input_dir={tables} output_dir={out}",
     ),
+    # No peer but a ceiling: what is left when nothing is checked, mapped or joined.
+    Peer("DuckDB alone", "", "{python} {peers}/duckdb_alone.py {tables} {out} {cores}"),
 )
 
 
@@ -113,7 +115,11 @@ def _peers(options: argparse.Namespace) -> list[Peer]:
 
 
 def _programs(peer: Peer, options: argparse.Namespace) -> Path:
-    return Path(options.peers).resolve() / peer.environment / "bin"
+    return (
+        Path(options.peers).resolve() / peer.environment / "bin"
+        if peer.environment
+        else Path(__file__).parent
+    )
 
 
 def _ours(tables: Path, rows: int, work: Path, options: argparse.Namespace) -> Measured:
@@ -126,11 +132,12 @@ def _ours(tables: Path, rows: int, work: Path, options: argparse.Namespace) -> M
 
 
 def _theirs(peer: Peer, tables: Path, rows: int, work: Path, options: argparse.Namespace) -> Measured | None:
-    out, release = work / peer.environment, work / "release"
+    out, release = work / (peer.environment or "alone"), work / "release"
     release.mkdir(exist_ok=True)
     (release / "2.2").symlink_to(tables)
     programs = _programs(peer, options)
     places = {"bin": programs, "tables": tables, "release": release, "out": out, "cores": options.cores}
+    places |= {"python": sys.executable, "peers": Path(__file__).parent / "peers"}
     path = {"PATH": f"{programs}:/usr/local/bin:/usr/bin:/bin"}  # they call their own programs by name
     command = [part.format(**places) for part in peer.command.split()]
     try:

@@ -8,7 +8,14 @@ from typing import Any
 import ibis
 
 from caretrace.errors import InputError
-from caretrace.ingest.checks import has_comma, is_zoned, local_to_utc, plain_time, zoned_time
+from caretrace.ingest.checks import (
+    has_comma,
+    is_zoned,
+    local_to_utc,
+    plain_time,
+    whole_number,
+    zoned_time,
+)
 from caretrace.ingest.engines.base import FILE, POSITION, ROW, Engine, RawFile
 from caretrace.ingest.expressions import LARGEST, stripped, unbounded_number
 from caretrace.ingest.mapping import Column, Table
@@ -187,9 +194,7 @@ def _typed(engine: Engine, text: Any, kind: str, zone: str | None) -> Any:
         clock = r"^([0-9]{1,4}):([0-5][0-9])(:([0-5][0-9]))?$"
         hours, minutes, seconds = (text.re_extract(clock, group).try_cast("int64") for group in (1, 2, 4))
         return hours * 3600 + minutes * 60 + ibis.coalesce(seconds, 0)
-    # Digits alone come first: nearly every cell is, and one look is enough for them.
-    rounded = text.re_extract(r"^([+-]?[0-9]+)\.0+$", 1).nullif("")
-    return ibis.ifelse(text.re_search(r"^[+-]?[0-9]+$"), text, rounded).try_cast("int64")
+    return whole_number(text)
 
 
 def _in_range(value: Any, kind: str) -> Any:

@@ -91,7 +91,7 @@ def write_events(
     beside = engine.staged("_mapped", beside)
     names = {name: beside[name] for name in names}
     order = [*mapping.tables, *mapping.views].index(table.name)
-    emitted = []
+    emitted, found = [], []
     untimed = ibis.literal(False)
     for index, event in enumerate(table.events):
         applies = _true(event.when.compile(names)) if event.when is not None else ibis.literal(True)
@@ -100,27 +100,24 @@ def write_events(
         if time is not None:
             untimed = untimed | (applies & time.isnull())
         emitted.append(emits)
-        if quality.rows_loaded:
-            _append(engine, beside.filter(emits), table, event, names, (order, index))
-        share((index + 1) / (len(table.events) + 1))
+        found.append(_measurements(beside.filter(emits), table, event, names, (order, index)))
+    if quality.rows_loaded and found:
+        _append(engine, found, share)
     _count(engine, beside, table, names, emitted, untimed, quality)
 
 
-def _append(
-    engine: Engine,
-    rows: Any,
-    table: Table | View,
-    event: Event,
-    names: Mapping[str, Any],
-    order: tuple[int, int],
-) -> None:
+def _measurements(
+    rows: Any, table: Table | View, event: Event, names: Mapping[str, Any], order: tuple[int, int]
+) -> Any:
+    """What one event makes of the rows it applies to, with what is said of its codes."""
+
     def text(template: Any, empty: str | None = None) -> Any:
         value = ibis.null("string") if template is None else template.compile(names, empty)
         return value.cast("string")
 
     time = ibis.null("timestamp") if event.time is None else event.time.compile(names)
     value = ibis.null("float32") if event.numeric_value is None else event.numeric_value.compile(names)
-    found = rows.select(
+    return rows.select(
         **{
             schema.SUBJECT_ID: rows[table.subject],
             schema.TIME: time.cast("timestamp(6)"),
@@ -136,15 +133,17 @@ def _append(
             schema.PARENT_CODES: _several([text(parent) for parent in event.parent_codes]),
         }
     )
-    found = engine.staged("_event", found)
-    engine.insert(EVENTS, found.select(*_EVENT_COLUMNS.names))
-    codes = found.group_by(schema.CODE, schema.UNIT, schema.EVENT_TYPE).aggregate(
+
+
+def _append(engine: Engine, events: list[Any], share: Share) -> None:
+    """Append the measurements of all events of a table in one statement, and their codes in another."""
+    found = engine.staged("_found", ibis.union(*events) if len(events) > 1 else events[0])
+    engine.insert(EVENTS, found.select(*_EVENT_COLUMNS.names), lambda done: share(done / 2))
+    codes = found.group_by(schema.CODE, schema.UNIT, schema.EVENT_TYPE, "_table", "_event").aggregate(
         **{name: found[name].min() for name in (schema.DESCRIPTION, schema.PARENT_CODES)},
         count=found.count(),
-        _table=ibis.literal(order[0], "int16"),
-        _event=ibis.literal(order[1], "int16"),
     )
-    engine.insert(CODES, codes.select(*_CODE_COLUMNS.names))
+    engine.insert(CODES, codes.select(*_CODE_COLUMNS.names), lambda done: share((1 + done) / 2))
 
 
 def _several(codes: list[Any]) -> Any:

@@ -57,11 +57,11 @@ class DuckDB(Engine):
         if isinstance(content, pa.Table):
             return self.connection.create_table(name, content, overwrite=True)
         self._sql(f"CREATE OR REPLACE TABLE {quoted(name)} AS {self.connection.compile(content)}")
-        return self.table(name)
+        return _named(name, content)
 
     def staged(self, name: str, rows: Any) -> Any:
         self._sql(f"CREATE OR REPLACE VIEW {quoted(name)} AS {self.connection.compile(rows)}")
-        return self.table(name)
+        return _named(name, rows)
 
     def create_empty(self, name: str, columns: Any) -> Any:
         return self.connection.create_table(name, schema=columns, overwrite=True)
@@ -139,6 +139,11 @@ class DuckDB(Engine):
         finally:
             done.set()
             watcher.join()
+
+
+def _named(name: str, rows: Any) -> Any:
+    """The table that now holds `rows`; its columns are known, and asking DuckDB for them takes milliseconds."""
+    return ibis.table(rows.schema(), name=name)
 
 
 def _store(name: str) -> str:
