@@ -3,6 +3,7 @@
 import functools
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,34 @@ from caretrace.errors import ConfigError
 from . import backbone_checks as checks
 from .backbone_checks import CHECKS, D_MODEL, ragged
 
+
+class AtOddTimes(nn.Module):
+    """A transformer with positions in hours, whose steps come ever more slowly."""
+
+    causal, d_model = True, D_MODEL
+
+    def __init__(self, *, positions: str, **settings: Any) -> None:
+        super().__init__()
+        self.inner = build_backbone("transformer", positions=positions, **settings)
+
+    def forward(self, hidden: Tensor, padding_mask: Tensor) -> Tensor:
+        number = torch.arange(hidden.shape[1], device=hidden.device, dtype=hidden.dtype)
+        return self.inner(hidden, padding_mask, (number**1.5).expand(len(hidden), -1))
+
+    def step(self, hidden: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        number = 0 if state is None else state[0].keys.shape[2]
+        return self.inner.step(hidden, state, hidden.new_full((len(hidden),), number**1.5))
+
+
 # Settings of rows that make another machine of them, held to the same.
-VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "conv-lstm, looking ahead": ("conv-lstm", {"causal": False}),
-    "conv-lstm, one wide convolution": ("conv-lstm", {"channels": (8,), "kernel_size": 6}),
-    "transformer, wide": ("transformer", {"n_heads": 8, "d_feed_forward": 48}),
+VARIANTS: dict[str, Callable[..., nn.Module]] = {
+    "conv-lstm, looking ahead": functools.partial(build_backbone, "conv-lstm", causal=False),
+    "conv-lstm, one wide convolution": functools.partial(
+        build_backbone, "conv-lstm", channels=(8,), kernel_size=6
+    ),
+    "transformer, wide": functools.partial(build_backbone, "transformer", n_heads=8, d_feed_forward=48),
+    "transformer, in hours": functools.partial(AtOddTimes, positions="hours"),
+    "transformer, in hours learned": functools.partial(AtOddTimes, positions="learned"),
 }
 NAMES = [*sorted(BACKBONES), *VARIANTS]
 ONLY_CAUSAL = {"the_future_cannot_change_the_past", "step_gives_what_forward_gives"}
@@ -33,8 +57,8 @@ every = pytest.mark.parametrize("name", NAMES)
 
 def build(name: str, seed: int = 0, n_layers: int = 2) -> nn.Module:
     torch.manual_seed(seed)
-    row, settings = VARIANTS.get(name, (name, {}))
-    return build_backbone(row, d_model=D_MODEL, n_layers=n_layers, dropout=0.3, **settings).eval()
+    make = VARIANTS.get(name, functools.partial(build_backbone, name))
+    return make(d_model=D_MODEL, n_layers=n_layers, dropout=0.3).eval()
 
 
 @every

@@ -90,3 +90,12 @@ def test_there_and_back_through_json_to_the_last_bit():
     again = QuantileScaler.from_dict(json.loads(json.dumps(scaler.to_dict())))
     assert again.knots.keys() == scaler.knots.keys()
     np.testing.assert_array_equal(again.knots[2], scaler.knots[2])
+
+
+def test_two_units_have_two_scales():
+    """A unit is part of the code that ingest writes, so a value is judged among those of its own unit."""
+    codes = Vocabulary(("LAB//RESULT//glucose//mg/dL", "LAB//RESULT//glucose//mmol/L"))
+    values = {codes.codes[0]: np.linspace(70, 180, 12), codes.codes[1]: np.linspace(4, 10, 12)}
+    scaler = QuantileScaler.fit(measurements(**values), codes)
+    assert scaled(scaler, 2, 70, 125, 180)[0] == pytest.approx([0, 0.5, 1])
+    assert scaled(scaler, 3, 4, 7, 10)[0] == pytest.approx([0, 0.5, 1])
