@@ -33,22 +33,35 @@ def test_json_is_one_object_with_the_rows(tmp_path: Path) -> None:
         "5",
         "--set",
         "oracle_replicates=2",
+        "--part",
+        "stays",
         "--json",
         "-q",
     )
     value = json.loads(printed)
+    assert value["parts"] == ["stays"]
+    assert not (tmp_path / "raw" / "operations").exists()
     assert value["subjects"] == value["rows"]["patients.csv"] == 20
     assert json.loads((tmp_path / "raw" / "simulation.json").read_text())["seed"] == 5
 
 
 def test_the_settings_of_a_run_repeat_it(tmp_path: Path) -> None:
-    run(str(tmp_path / "a"), "--subjects", "20", "--set", "oracle_replicates=2", "--set", "noise=0.5", "-q")
+    settings = ("noise=0.5", "oracle_replicates=2", "operations.size=0.1", "monitors.people=2")
+    chosen = [word for setting in settings for word in ("--set", setting)]
+    run(str(tmp_path / "a"), "--subjects", "20", "--days", "2", "--seed", "9", *chosen, "-q")
     run(str(tmp_path / "b"), "--config", str(tmp_path / "a" / "simulation.json"), "-q")
-    assert (tmp_path / "a" / "vitals.csv").read_bytes() == (tmp_path / "b" / "vitals.csv").read_bytes()
+    names = [p.relative_to(tmp_path / "a") for p in (tmp_path / "a").rglob("*") if p.is_file()]
+    assert {name.parts[0] for name in names} >= {"vitals.csv", "histories", "monitors", "operations"}
+    for name in names:
+        first, second = tmp_path / "a" / name, tmp_path / "b" / name
+        if name.name == "simulation.json":  # 111 there may be 111.0 here
+            assert json.loads(first.read_text()) == json.loads(second.read_text())
+        else:
+            assert first.read_bytes() == second.read_bytes(), name
 
 
 def test_rules_are_switched_on_by_option_or_setting(tmp_path: Path) -> None:
-    few = ("--subjects", "20", "--set", "oracle_replicates=1", "-q")
+    few = ("--subjects", "20", "--part", "stays", "--set", "oracle_replicates=1", "-q")
     run(str(tmp_path / "a"), *few, "--rule", "single", "--rule", "decoy")
     run(str(tmp_path / "b"), *few, "--set", "rules=[single,decoy]")
     for folder in "ab":
@@ -59,12 +72,33 @@ def test_rules_are_switched_on_by_option_or_setting(tmp_path: Path) -> None:
         run(str(tmp_path / "c"), "--rule", "orderd")
 
 
-def test_the_end_names_the_files_and_the_next_command(tmp_path: Path) -> None:
+def test_the_end_names_the_files_and_the_next_command_of_every_part(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
     result = CliRunner().invoke(
-        app, [str(tmp_path / "raw"), "--subjects", "5", "--set", "oracle_replicates=1"]
+        app,
+        f"{raw} --subjects 5 --days 1 --set oracle_replicates=1 --set monitors.people=1 --set operations.size=0.1",
     )
     assert "vitals.csv" in result.stdout
-    assert "caretrace ingest hospital" in result.stderr
+    assert "operations/hours.csv" in result.stdout
+    told = [line.split() for line in result.stderr.splitlines() if line.startswith("Next: ")]
+    assert [line[1:4] for line in told] == [
+        ["caretrace", "ingest", name]
+        for name in ("hospital", "hospital-histories", "hospital-vitals", "hospital-operations")
+    ]
+    for line in told:
+        assert Path(line[4]).is_dir()
+
+
+def test_parts_may_be_chosen(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    printed = run(
+        str(raw), "--part", "vitals", "--part", "histories", "--subjects", "5", "--days", "1", "--json", "-q"
+    )
+    value = json.loads(printed)
+    assert {Path(name).parts[0] for name in value["rows"]} == {"histories", "monitors"}
+    assert sorted(p.name for p in raw.iterdir()) == ["README.md", "histories", "monitors", "simulation.json"]
+    with pytest.raises(ConfigError, match="did you mean 'vitals'"):
+        run(str(tmp_path / "b"), "--part", "vital")
 
 
 def test_mistakes_are_answered_before_anything_is_written(tmp_path: Path) -> None:
