@@ -7,20 +7,20 @@ import torch
 from torch import Tensor
 
 from caretrace.backbones.scan import mix, ops
-from caretrace.backbones.scan.forms import why_not
 from caretrace.backbones.scan.chunked import chunked_scan
 from caretrace.backbones.scan.contract import ScanInputs
+from caretrace.backbones.scan.forms import why_not
 from caretrace.backbones.scan.literal import literal_scan
 from caretrace.backbones.scan.mixing import composed_mix
 
 from .invented import EXTREMES, assert_same, extreme, literal, mixing_inputs, results, scan_inputs
 
 
-def form(name: str):
+def form(name: str, dtype: torch.dtype = torch.float32):
     """The form called so; the test is skipped where it cannot run."""
     if name == "chunked":
         return chunked_scan
-    reason = why_not(name, "cpu", torch.float32)
+    reason = why_not(name, "cpu", dtype)
     if reason:
         pytest.skip(reason)
     return lambda *given: ops.scan(ScanInputs(*given), name)
@@ -51,7 +51,7 @@ def test_random_inputs_in_double_precision(name, shape):
     # softplus of torch is the identity above 20, ours everywhere exact: keep below.
     given = scan_inputs(*shape, dtype=torch.float64)
     given = given._replace(delta=given.delta.clamp(max=5))
-    assert_same(results(form(name), given), literal(given), 1e-12)
+    assert_same(results(form(name, torch.float64), given), literal(given), 1e-12)
 
 
 @every
@@ -92,7 +92,7 @@ def test_one_task_of_many_channels_does_not_touch_another(name):
 @every
 def test_gradients_are_those_of_finite_differences(name):
     given = [tensor.requires_grad_() for tensor in scan_inputs(2, 5, 3, 2, torch.float64)]
-    assert torch.autograd.gradcheck(form(name), given)
+    assert torch.autograd.gradcheck(form(name, torch.float64), given)
 
 
 @every

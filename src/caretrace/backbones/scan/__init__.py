@@ -7,9 +7,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from caretrace.backbones.scan import ops
-from caretrace.backbones.scan.forms import choose
 from caretrace.backbones.scan.chunked import chunked_scan
 from caretrace.backbones.scan.contract import ScanInputs
+from caretrace.backbones.scan.forms import choose
 from caretrace.backbones.scan.literal import literal_scan
 from caretrace.backbones.scan.mamba_ssm import mamba_ssm_scan
 from caretrace.backbones.scan.mixing import MixingWeights, composed_mix

@@ -64,7 +64,7 @@ def why_not(name: str, device: str, dtype: torch.dtype) -> str | None:
         return None
     if name == "mamba_ssm":
         return _why_not_mamba_ssm(dtype)
-    if name == "triton" and dtype == torch.float64:
+    if name in {"numba", "triton"} and dtype == torch.float64:
         return "it computes in float32"
     try:
         engine = load_engine(name)
