@@ -19,6 +19,7 @@ BACKBONES = {
     "gru": "caretrace.backbones.recurrent:gru",
     "lstm": "caretrace.backbones.recurrent:lstm",
     "mamba": "caretrace.backbones.mamba:Mamba",
+    "mamba2": "caretrace.backbones.mamba2:Mamba2",
     "transformer": "caretrace.backbones.transformer:Transformer",
 }
 
