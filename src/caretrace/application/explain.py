@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -85,7 +86,7 @@ def explain(
     Args:
         application: The run's application.
         run: The run.
-        subject_id: Whom; by default the held-out subject with the highest risk.
+        subject_id: Whom, at the last of their labels; by default the held-out subject with the highest risk.
         method: A key of `explain.methods.METHODS`.
         dataset: By default the one that the run was trained on.
         progress: Told about each piece of work.
@@ -282,6 +283,17 @@ def _replace(explanation: Explanation, folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     explanation.save(folder)
+
+
+def as_overrides(config: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A stored configuration as `key=value` texts, as `config.load` takes them."""
+    found = []
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            found += as_overrides(value, f"{prefix}{key}.")
+        else:
+            found.append(f"{prefix}{key}={json.dumps(value)}")
+    return found
 
 
 def put_into_bundle(certificate: Certificate, bundle: Path) -> None:

@@ -26,6 +26,7 @@ VERBS = {
     "train": "caretrace.cli.train",
     "evaluate": "caretrace.cli.evaluate",
     "predict": "caretrace.cli.predict",
+    "explain": "caretrace.cli.explain",
     "report": "caretrace.cli.report",
     "bench": "caretrace.cli.bench",
 }
