@@ -1,5 +1,6 @@
 """When a step was, per step, for every embedding and so for every backbone."""
 
+import dataclasses
 import math
 
 import pytest
@@ -67,6 +68,13 @@ def test_times_of_steps_are_what_loops_find(rows):
             assert found.gap_hours[sample, step] == (step - max(earlier) if earlier else 0) * STEP_HOURS
             assert found.ago_hours[sample, step] == ago
             assert found.hour_of_week[sample, step] == (50.0 - ago) % 168
+
+
+def test_what_stands_in_padding_is_no_time():
+    batch = with_clock(make_batch([[(9.0, 1, 0.5), (0.5, 2, None)]], extra_padding=2), 50.0)
+    spoilt = batch.time_hours.masked_fill(batch.padding_mask, -5.0)
+    found = step_embedding().times(dataclasses.replace(batch, time_hours=spoilt))
+    assert torch.equal(found.gap_hours, step_embedding().times(batch).gap_hours)
 
 
 def test_times_of_measurements_are_those_of_the_batch():

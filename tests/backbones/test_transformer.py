@@ -162,12 +162,14 @@ def test_times_that_nobody_reads_are_refused(transformer, inputs):
         transformer(*inputs, torch.zeros(3, 6))
 
 
-def test_positions_stay_exact_under_autocast():
+def test_positions_stay_exact_in_half_precision(transformer):
     """In bfloat16 step 257 would stand where step 256 does."""
+    half = transformer.bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        rotation = RotaryPositions(8, "steps")(torch.tensor([[256.0, 257.0]]))
+        rotation = half._rotation(torch.zeros(1, 258, 16, dtype=torch.bfloat16), None)
     assert rotation.cos.dtype == torch.float32
-    assert (rotation.cos[0, 0, 0] - rotation.cos[0, 0, 1]).abs().max() > 0.1
+    assert (rotation.cos[0, 0, 256] - rotation.cos[0, 0, 257]).abs().max() > 0.1
+    assert half(torch.randn(1, 258, 16).bfloat16(), torch.zeros(1, 258, dtype=torch.bool)).isfinite().all()
 
 
 def test_memory_of_a_stream_grows_by_one_step_at_a_time(transformer):

@@ -68,14 +68,12 @@ class RotaryPositions(nn.Module):
 
     def forward(self, position: Float[Tensor, "batch step"]) -> Rotation:
         """Angles at each position: numbers of steps, or hours since any fixed moment."""
-        # At least single precision, whatever autocast does: bfloat16 cannot tell step 256 from 257.
-        with torch.autocast(position.device.type, enabled=False):
-            if self.log_frequency is None:
-                frequency = self._frequency(position.device, position.dtype)
-            else:
-                frequency = self.log_frequency.exp().to(position.dtype)
-            angle = (position[..., None] * frequency)[:, None]
-            return Rotation(angle.cos(), angle.sin())
+        if self.log_frequency is None:
+            frequency = self._frequency(position.device, position.dtype)
+        else:
+            frequency = self.log_frequency.exp().to(position.dtype)
+        angle = (position[..., None] * frequency)[:, None]
+        return Rotation(angle.cos(), angle.sin())
 
     def _frequency(self, device: torch.device, dtype: torch.dtype) -> Tensor:
         pair = torch.arange(self.n_pairs, device=device, dtype=dtype)
@@ -255,6 +253,7 @@ class Transformer(nn.Module):
 
     def _rotation(self, hidden: Tensor, time_hours: Tensor | None, first: int = 0) -> Rotation:
         """Rotation of each step of [batch, step, d_model], of which the first is number `first`."""
+        # At least single precision: bfloat16 cannot tell step 256 from 257.
         precision = torch.promote_types(hidden.dtype, torch.float32)
         if (time_hours is None) != (self.rotary.positions == "steps"):
             raise ConfigError(
