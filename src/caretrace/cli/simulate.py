@@ -22,7 +22,9 @@ def command(
     ] = None,
     days: Annotated[
         int | None,
-        typer.Option(help="How long the monitors record and the city's emergency care is run; 14 by default."),
+        typer.Option(
+            help="How long the monitors record and the city's emergency care is run; 14 by default."
+        ),
     ] = None,
     seed: Annotated[
         int | None, typer.Option(help="The same seed writes the same bytes, another one other people.")
@@ -82,20 +84,29 @@ def command(
         return
     if out is None:
         raise typer.BadParameter("name the folder to make, or give --check", param_hint="OUT")
+    lists = {"rules": rule, "parts": part}
+    overrides = [*(set_ or ()), *(f"{name}=[{', '.join(given)}]" for name, given in lists.items() if given)]
+    _write(console, out, config, overrides, {"subjects": subjects, "days": days, "seed": seed})
+
+
+def _write(
+    console: Console, out: Path, config: Path | None, overrides: list[str], given: dict[str, int | None]
+) -> None:
+    """Write the parts that are asked for, and say which command reads each."""
     from caretrace.config import load
     from caretrace.files import refuse_existing
     from caretrace.hospital import HospitalConfig, simulate_parts
     from caretrace.hospital.parts import FOLDERS, SOURCES
 
-    lists = {"rules": rule, "parts": part}
-    overrides = [*(set_ or ()), *(f"{name}=[{', '.join(given)}]" for name, given in lists.items() if given)]
     settings = load(HospitalConfig, config, overrides)
-    for name, value in {"subjects": subjects, "days": days, "seed": seed}.items():
+    for name, value in given.items():
         if value is not None:
             settings = dataclasses.replace(settings, **{name: value})  # type: ignore[arg-type]
     refuse_existing(out)
     with console.progress("simulating") as bar:
-        rows = simulate_parts(out, settings, lambda name, done, total: bar.to(f"simulating {name}", done, total))
+        rows = simulate_parts(
+            out, settings, lambda name, done, total: bar.to(f"simulating {name}", done, total)
+        )
     told = {"subjects": settings.subjects, "days": settings.days, "seed": settings.seed}
     console.result({"out": str(out), **told, "parts": list(settings.parts), "rows": rows})
     console.table(f"Simulated hospital in {out}", ("file", "rows"), list(rows.items()))
