@@ -130,8 +130,27 @@ def test_steps_are_rounded_up_to_epochs():
         ("plateau_factor", 1.0),
         ("plateau_factor", 0.0),
         ("seed", -1),
+        ("max_tokens", 0),
+        ("accumulate", 0),
+        ("checkpoint_steps", 0),
+        ("devices", 0),
+        ("nodes", -1),
+        ("stream_sample", 0),
+        ("lanes", 0),
+        ("workers", -1),
     ],
 )
 def test_settings_that_cannot_be_are_refused(name, value):
     with pytest.raises(ConfigError, match=rf"training\.{name}: got {value}"):
         TrainingConfig(**{name: value})
+
+
+def test_settings_that_contradict_each_other_are_refused():
+    with pytest.raises(
+        ConfigError, match=r"training\.stream and training\.max_tokens.*leave one of them out"
+    ):
+        TrainingConfig(stream=True, max_tokens=100)
+
+
+def test_steps_are_counted_in_the_batches_there_are():
+    assert TrainingConfig(batch_size=32).epochs(24, 120, n_batches=12) == 2
