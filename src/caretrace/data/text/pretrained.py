@@ -19,7 +19,7 @@ from caretrace.errors import BundleError, ConfigError, unknown_name
 
 POOLINGS = ("cls", "mean")
 _FORMAT = 1
-_TOKENS_PER_BATCH = 8192
+_TOKENS_PER_BATCH = 4096  # on a CPU more is slower: it leaves the cache
 # Trained without a sentence objective on the first token; their authors average.
 _MEAN_BY_DEFAULT = {"modernbert"}
 # Their positions are counted from the padding id on, so that the first ones are never used.
@@ -99,7 +99,7 @@ class PretrainedEncoder:
             revision: Branch, tag or commit on the hub; the newest by default.
             pooling: `cls` or `mean`; by default `mean` for ModernBERT and `cls` for everything else.
             max_length: Tokens per text; by default as many as the model can take.
-            tokens_per_batch: Tokens per forward pass, padding included; more need more memory.
+            tokens_per_batch: Tokens per forward pass, padding included; a GPU wants more.
             device: Where torch computes, for example `cpu` or `cuda`.
 
         Raises:
