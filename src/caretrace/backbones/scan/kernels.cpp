@@ -5,7 +5,7 @@
 // - A vector holds neighbouring channels; the states of those channels stay in registers from step to step.
 //   Nothing of size [batch, step, channel, state] is ever written.
 // - The forward pass keeps the states at the start of every chunk of kChunk steps. The backward pass walks
-//   the chunks from the last to the first and computes the states of each anew, into 16 KB.
+//   the chunks from the last to the first and computes the states of each anew, 8 KB at a time.
 // - Softplus, skip and gate, and their gradients, are applied on the way.
 // - A task is one sample and up to kTaskLanes channels; tasks share nothing, so threads need no locks, and
 //   since tasks do not depend on the number of threads, neither does the result, to the last bit.
@@ -129,26 +129,29 @@ template <typename T> class Scan {
     auto d_decay = vectors<V>(task.blocks * padded_);
     auto writes = vectors<T>(kChunk * padded_), reads = vectors<T>(kChunk * padded_);
     auto d_writes = vectors<V>(kChunk * padded_), d_reads = vectors<V>(kChunk * padded_);
-    auto hidden = vectors<V>((kChunk + 1) * kGroup), faded = vectors<V>(kChunk * kGroup);
+    auto hidden = vectors<V>((kChunk + 1) * kBackGroup), faded = vectors<V>(kChunk * kBackGroup);
+    auto slices = vectors<Slice<T>>(task.blocks);
     V d_skip[kTaskVectors] = {}, d_bias[kTaskVectors] = {};
     load_decay(task, decay.get());
-    Slice<T> slice;
     for (int64_t chunk = chunks_ - 1; chunk >= 0; --chunk) {
       int steps = load_selection(task, chunk, writes.get(), reads.get());
       std::fill_n(d_writes.get(), kChunk * padded_, V{});
       std::fill_n(d_reads.get(), kChunk * padded_, V{});
       for (int64_t block = 0; block < task.blocks; ++block) {
-        load_slice(task, chunk, block, steps, slice);
-        load_d_outputs(task, chunk, block, steps, slice);
-        for (int64_t n = 0; n < padded_; n += kGroup) {
+        load_slice(task, chunk, block, steps, slices[block]);
+        load_d_outputs(task, chunk, block, steps, slices[block]);
+      }
+      // States outside, channels inside: what all channels add to, d_writes and d_reads, stays in the cache.
+      for (int64_t n = 0; n < padded_; n += kBackGroup)
+        for (int64_t block = 0; block < task.blocks; ++block) {
           int64_t at = block * padded_ + n;
-          std::copy_n(kept(task, chunk, block) + n, kGroup, hidden.get());
-          again_group(slice, steps, &decay[at], hidden.get(), faded.get(), &writes[n], &reads[n]);
-          backward_group(slice, steps, &decay[at], hidden.get(), faded.get(), &writes[n], &reads[n],
+          std::copy_n(kept(task, chunk, block) + n, kBackGroup, hidden.get());
+          again_group(slices[block], steps, &decay[at], hidden.get(), faded.get(), &writes[n], &reads[n]);
+          backward_group(slices[block], steps, &decay[at], hidden.get(), faded.get(), &writes[n], &reads[n],
                          &d_hidden[at], &d_decay[at], &d_writes[n], &d_reads[n]);
         }
-        store_gradients(task, chunk, block, steps, slice, d_skip[block], d_bias[block]);
-      }
+      for (int64_t block = 0; block < task.blocks; ++block)
+        store_gradients(task, chunk, block, steps, slices[block], d_skip[block], d_bias[block]);
       store_selection(task, chunk, steps, d_writes.get(), d_reads.get());
     }
     store_sums(task, d_decay.get(), d_skip, d_bias);
@@ -194,7 +197,8 @@ template <typename T> class Scan {
     V bias = load(static_cast<const T*>(call_.bias) + at, many);
     for (int t = 0; t < steps; ++t) {
       slice.inputs[t] = load(inputs_.row(first + t) + at, many);
-      slice.step[t] = softplus<T>(load(delta_.row(first + t) + at, many) + bias);
+      Softplus<T> made = softplus<T>(load(delta_.row(first + t) + at, many) + bias);
+      slice.step[t] = made.value, slice.slope[t] = made.slope;
       slice.entering[t] = slice.step[t] * slice.inputs[t];
       slice.read[t] = V{};
     }
@@ -236,10 +240,8 @@ template <typename T> class Scan {
     int64_t first = row(task, chunk), at = channel(task, block);
     int many = lanes(task, block);
     Array<T> d_outputs = array<T>(call_.d_outputs);
-    V bias = load(static_cast<const T*>(call_.bias) + at, many);
     for (int t = 0; t < steps; ++t) {
       V gate = load(gate_.row(first + t) + at, many), open = sigmoid<T>(gate);
-      slice.slope[t] = sigmoid<T>(load(delta_.row(first + t) + at, many) + bias);
       slice.gate_slope[t] = open * (T(1) + gate * (T(1) - open));
       slice.d_outputs[t] = load(d_outputs.row(first + t) + at, many);
       slice.d_read[t] = slice.d_outputs[t] * gate * open;
@@ -250,16 +252,16 @@ template <typename T> class Scan {
   // Forward once more, keeping the states of the chunk and by how much each step lets them fade.
   void again_group(Slice<T>& slice, int steps, const V* decay, V* hidden, V* faded, const T* writes,
                    const T* reads) const {
-    V state[kGroup];
-#pragma GCC unroll 16
-    for (int n = 0; n < kGroup; ++n) state[n] = hidden[n];
+    V state[kBackGroup];
+#pragma GCC unroll 8
+    for (int n = 0; n < kBackGroup; ++n) state[n] = hidden[n];
     for (int t = 0; t < steps; ++t, writes += padded_, reads += padded_) {
       V step = slice.step[t], entering = slice.entering[t], read = slice.read[t];
-#pragma GCC unroll 16
-      for (int n = 0; n < kGroup; ++n) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kBackGroup; ++n) {
         V fading = power_of_two<T>(step * decay[n]);
-        faded[t * kGroup + n] = fading;
-        hidden[(t + 1) * kGroup + n] = state[n] = fading * state[n] + entering * writes[n];
+        faded[t * kBackGroup + n] = fading;
+        hidden[(t + 1) * kBackGroup + n] = state[n] = fading * state[n] + entering * writes[n];
         read += state[n] * reads[n];
       }
       slice.read[t] = read;
@@ -271,29 +273,29 @@ template <typename T> class Scan {
   //   d(Δ[t] x[t]) = g[t] · B[t]      d(Δ[t] A) = g[t] a[t] h[t-1], and from it dΔ and dA.
   void backward_group(Slice<T>& slice, int steps, const V* decay, const V* hidden, const V* faded,
                       const T* writes, const T* reads, V* d_state, V* d_decay, V* d_writes, V* d_reads) const {
-    V gradient[kGroup];
-#pragma GCC unroll 16
-    for (int n = 0; n < kGroup; ++n) gradient[n] = d_state[n];
+    V gradient[kBackGroup], d_rate[kBackGroup];
+#pragma GCC unroll 8
+    for (int n = 0; n < kBackGroup; ++n) gradient[n] = d_state[n], d_rate[n] = d_decay[n];
     for (int t = steps - 1; t >= 0; --t) {
       V step = slice.step[t], entering = slice.entering[t], d_read = slice.d_read[t];
       V d_entering = slice.d_entering[t], d_step = slice.d_step[t];
       const T *write = writes + t * padded_, *read = reads + t * padded_;
-#pragma GCC unroll 16
-      for (int n = 0; n < kGroup; ++n) {
+#pragma GCC unroll 8
+      for (int n = 0; n < kBackGroup; ++n) {
         gradient[n] += d_read * read[n];
-        d_reads[t * padded_ + n] += d_read * hidden[(t + 1) * kGroup + n];
+        d_reads[t * padded_ + n] += d_read * hidden[(t + 1) * kBackGroup + n];
         d_writes[t * padded_ + n] += entering * gradient[n];
         d_entering += gradient[n] * write[n];
-        gradient[n] *= faded[t * kGroup + n];
-        V d_exponent = gradient[n] * hidden[t * kGroup + n];
+        gradient[n] *= faded[t * kBackGroup + n];
+        V d_exponent = gradient[n] * hidden[t * kBackGroup + n];
         d_step += d_exponent * decay[n];
-        d_decay[n] += d_exponent * step;
+        d_rate[n] += d_exponent * step;
       }
       slice.d_entering[t] = d_entering;
       slice.d_step[t] = d_step;
     }
-#pragma GCC unroll 16
-    for (int n = 0; n < kGroup; ++n) d_state[n] = gradient[n];
+#pragma GCC unroll 8
+    for (int n = 0; n < kBackGroup; ++n) d_state[n] = gradient[n], d_decay[n] = d_rate[n];
   }
 
   void store_gradients(const Task<T>& task, int64_t chunk, int64_t block, int steps, const Slice<T>& slice,

@@ -163,21 +163,27 @@ def _fake_mix_backward(*arguments: Any) -> tuple[Tensor, ...]:
 
 def _remember_scan(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
     *tensors, _, ctx.engine = inputs
+    ctx.set_materialize_grads(False)  # else torch fills zeros for what has no gradient
     ctx.save_for_backward(*tensors, output[1])
     ctx.mark_non_differentiable(output[1])
 
 
-def _derive_scan(ctx: Any, d_outputs: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _derive_scan(ctx: Any, d_outputs: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if d_outputs is None:
+        return (None,) * 10
     found = torch.ops.caretrace.scan_backward(d_outputs, *ctx.saved_tensors, ctx.engine)
     return (*found, None, None)
 
 
 def _remember_mix(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+    ctx.set_materialize_grads(False)
     ctx.save_for_backward(*inputs[:-1], *output[1:])
     ctx.mark_non_differentiable(*output[1:])
 
 
-def _derive_mix(ctx: Any, d_outputs: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+def _derive_mix(ctx: Any, d_outputs: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
+    if d_outputs is None:
+        return (None,) * 9
     return (*torch.ops.caretrace.mix_backward(d_outputs, *ctx.saved_tensors), None)
 
 

@@ -15,6 +15,8 @@ constexpr int kVectorBytes = 64, kGroup = 16;  // 32 registers: 16 hold a state,
 #else
 constexpr int kVectorBytes = 32, kGroup = 8;
 #endif
+// The backward pass holds the gradients of a state and of its decay, and its arrays must fit the first cache.
+constexpr int kBackGroup = 8;
 
 template <typename T> struct VectorOf;
 template <> struct VectorOf<float> {
@@ -105,16 +107,36 @@ template <> inline Vec<float> power_of_two<float>(Vec<float> x) {
 template <typename T> constexpr T kLog2E = T(1.4426950408889634074);
 template <typename T> constexpr T kLn2 = T(0.69314718055994530942);
 
-template <typename T> inline Vec<T> sigmoid(Vec<T> x) { return T(1) / (T(1) + power_of_two<T>(x * -kLog2E<T>)); }
+// 1 / x for x between 1 and 6. Division has one slow unit; an estimate and a step of Newton's method do.
+template <typename T> inline Vec<T> reciprocal(Vec<T> x) { return T(1) / x; }
+#if defined(__AVX512F__)
+template <> inline Vec<float> reciprocal<float>(Vec<float> x) {
+  Vec<float> estimate = (Vec<float>)_mm512_rcp14_ps((__m512)x);
+  return estimate * (2.0f - x * estimate);
+}
+#endif
+
+// exp(-|x|): never above 1, so that nothing below overflows.
+template <typename T> inline Vec<T> decayed(Vec<T> x) { return power_of_two<T>((x < T(0) ? x : -x) * kLog2E<T>); }
+
+template <typename T> inline Vec<T> sigmoid(Vec<T> x) {
+  Vec<T> y = decayed<T>(x);
+  return (x < T(0) ? y : Vec<T>{} + T(1)) * reciprocal<T>(T(1) + y);
+}
+
+template <typename T> struct Softplus {
+  Vec<T> value, slope;
+};
 
 // log(1 + exp(x)) = max(x, 0) + log1p(y) with y = exp(-|x|), and log1p(y) = 2 artanh(y / (2 + y)), whose
 // series needs few terms since y / (2 + y) <= 1/3; it keeps its relative precision where x is far below 0.
-template <typename T> inline Vec<T> softplus(Vec<T> x) {
-  Vec<T> above = x < T(0) ? Vec<T>{} : x;
-  Vec<T> y = power_of_two<T>((x < T(0) ? x : -x) * kLog2E<T>);
-  Vec<T> s = y / (y + T(2)), square = s * s, series = {};
-  for (int odd = sizeof(T) == 4 ? 15 : 33; odd > 0; odd -= 2) series = series * square + T(1) / T(odd);
-  return above + T(2) * s * series;
+// The slope is the sigmoid of x. One reciprocal serves both.
+template <typename T> inline Softplus<T> softplus(Vec<T> x) {
+  Vec<T> y = decayed<T>(x), one = T(1) + y, two = T(2) + y, both = reciprocal<T>(one * two);
+  Vec<T> s = y * one * both, square = s * s, series = {};
+#pragma GCC unroll 17
+  for (int odd = sizeof(T) == 4 ? 13 : 33; odd > 0; odd -= 2) series = series * square + T(1) / T(odd);
+  return {(x < T(0) ? Vec<T>{} : x) + T(2) * s * series, (x < T(0) ? y : Vec<T>{} + T(1)) * two * both};
 }
 
 // States that have faded to nearly nothing would otherwise be denormal numbers, a hundred times slower.
