@@ -8,8 +8,9 @@ depends on n, which is why a bare JSD prefers a collapse (fewer codes, less nois
 generator has excess 1.
 
 The floor is the mean over draws of n training subjects; their spread says how far chance carries a fresh real
-sample, and bounds rest on it. Draws are made from the same finite training set, so they vary too little by
-sqrt(1 - n / n_train); the spread is divided by that. Intervals come from half-samples of every set (Politis and
+sample, and bounds rest on it. Draws are made from one finite training set: they vary too little, by sqrt(1 - f) with
+f = n / n_train, and their mean keeps that set's own chance, f of a draw's variance. The spread is multiplied by
+sqrt((1 + f) / (1 - f)). Intervals come from half-samples of every set (Politis and
 Romano 1994, https://doi.org/10.1214/aos/1176325770: without replacement, because a subject drawn twice looks like
 a copy), centred on the value.
 """
@@ -84,7 +85,7 @@ def plan(n_train: int, n_test: int, n_synthetic: int, seed: int = 0, draws: int 
         test=rng.permutation(n_test)[:n],
         synthetic=rng.permutation(n_synthetic)[: n * times].reshape(times, n),
         train=np.stack([rng.permutation(n_train)[:n] for _ in range(draws)]),
-        widen=float(1 / np.sqrt(1 - n / n_train)) if n < n_train else 1.0,
+        widen=float(np.sqrt((1 + n / n_train) / (1 - n / n_train))),
         seed=seed,
     )
 
@@ -135,7 +136,9 @@ class Counts:
         subjects: Number of subjects of each, in this order.
     """
 
-    def __init__(self, train: Events, test: Events, synthetic: Events, subjects: tuple[int, int, int]) -> None:
+    def __init__(
+        self, train: Events, test: Events, synthetic: Events, subjects: tuple[int, int, int]
+    ) -> None:
         sets = (train, test, synthetic)
         _, place = np.unique(np.concatenate([events.feature for events in sets]), return_inverse=True)
         self._features = np.split(place, np.cumsum([len(events.feature) for events in sets])[:-1])
@@ -156,15 +159,17 @@ class Counts:
             return None
         floor = float(floors.mean())
         found = float(np.mean([js_divergence(self.histogram(2, chosen), test) for chosen in draws.synthetic]))
-        error = self._error(draws, replicates)
-        value = found / floor
+        value, spread = found / floor, float(floors.std(ddof=1) / floor * draws.widen)
+        error = max(
+            self._error(draws, replicates), spread
+        )  # half-samples share subjects, and vary a little less
         return Excess(
             value=value,
             low=max(value - Z_95 * error, 0.0),
             high=value + Z_95 * error,
             divergence=found,
             floor=floor,
-            spread=float(floors.std(ddof=1) / floor * draws.widen),
+            spread=spread,
         )
 
     def _error(self, draws: Plan, replicates: int) -> float:

@@ -141,9 +141,13 @@ class Histories:
 
 def join(parts: Sequence[Histories]) -> Histories:
     """The subjects of several parts as one; they share a vocabulary."""
-    names = ("age", "sex", "visit_count", "code_count", "code")
     return Histories(
-        *(np.concatenate([getattr(part, name) for part in parts]) for name in names), parts[0].n_codes
+        age=np.concatenate([part.age for part in parts]),
+        sex=np.concatenate([part.sex for part in parts]),
+        visit_count=np.concatenate([part.visit_count for part in parts]),
+        code_count=np.concatenate([part.code_count for part in parts]),
+        code=np.concatenate([part.code for part in parts]),
+        n_codes=parts[0].n_codes,
     )
 
 

@@ -65,7 +65,9 @@ def shuffled_visits(real: Histories, seed: int = 0) -> Histories:
     )
 
 
-def impossible(real: Histories, sexes: np.ndarray[tuple[int, int], np.dtype[np.bool_]], share: float) -> Histories:
+def impossible(
+    real: Histories, sexes: np.ndarray[tuple[int, int], np.dtype[np.bool_]], share: float
+) -> Histories:
     """Real histories in which a share of subjects got the other sex if a code of theirs is limited to one.
 
     Args:
@@ -73,7 +75,7 @@ def impossible(real: Histories, sexes: np.ndarray[tuple[int, int], np.dtype[np.b
         sexes: `[code, sex]`, who may have each code.
         share: Of the subjects with such a code, how many are spoiled; the first ones.
     """
-    limited = ~sexes.all(1)
+    limited = sexes.sum(1) < SEXES
     holders = np.unique(real.token_subject[limited[real.code]])
     sex = real.sex.copy()
     spoiled = holders[: round(share * len(holders))]

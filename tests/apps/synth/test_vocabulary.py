@@ -53,7 +53,7 @@ def equal(a, b):
 
 def test_the_special_tokens_stand_where_they_were_promised():
     assert SPECIAL == ("<s>", "<pad>", "</s>", "<unk>", "<v>", "<\\v>", "<mask>")
-    assert (START, PAD, END, UNKNOWN, VISIT, VISIT_END, MASK) == tuple(range(7))
+    assert tuple(range(7)) == (START, PAD, END, UNKNOWN, VISIT, VISIT_END, MASK)
     assert VOCABULARY.name(7) == VOCABULARY.codes[0]
     assert VOCABULARY.name(7, hierarchical=True) == VOCABULARY.categories[0]
     assert VOCABULARY.n_hierarchical_tokens == 7 + len(VOCABULARY.categories) + len(CODES)
@@ -72,7 +72,19 @@ def test_codes_are_grouped_by_category():
 def test_a_history_is_written_as_in_the_example():
     one = histories_of([(70, 1, [[4, 2], [], [8]])])
     flat = VOCABULARY.encode(one)
-    assert flat.token.tolist() == [START, VISIT, 9, 11, VISIT_END, VISIT, VISIT_END, VISIT, UNKNOWN, VISIT_END, END]
+    assert flat.token.tolist() == [
+        START,
+        VISIT,
+        9,
+        11,
+        VISIT_END,
+        VISIT,
+        VISIT_END,
+        VISIT,
+        UNKNOWN,
+        VISIT_END,
+        END,
+    ]
     nested = VOCABULARY.encode(one, hierarchical=True)
     names = [VOCABULARY.name(t, hierarchical=True) for t in nested.token]
     assert names == ["<s>", "<v>", "250", "25001", "428", "4280", "<\\v>", "<v>", "<\\v>", "<v>", "<unk>", "<unk>",
@@ -87,7 +99,10 @@ def test_any_history_comes_back_exactly(drawn, hierarchical):
     assert equal(back, histories.with_codes_sorted())
     padded = tokens.padded()
     again = VOCABULARY.decode(
-        Tokens(padded.reshape(-1), np.full(len(padded), padded.shape[1])), histories.age, histories.sex, hierarchical
+        Tokens(padded.reshape(-1), np.full(len(padded), padded.shape[1])),
+        histories.age,
+        histories.sex,
+        hierarchical,
     )
     assert equal(again, back)
 

@@ -23,7 +23,9 @@ class HistoryConfig:
 
     def __post_init__(self) -> None:
         if not self.prefix:
-            raise ConfigError("prefix: got nothing; give the start of the codes, for example DIAGNOSIS//ICD//9//")
+            raise ConfigError(
+                "prefix: got nothing; give the start of the codes, for example DIAGNOSIS//ICD//9//"
+            )
         if self.min_subjects < 1 or self.max_visits < 0:
             raise ConfigError(
                 f"min_subjects {self.min_subjects} must be at least 1 and max_visits {self.max_visits} not negative"

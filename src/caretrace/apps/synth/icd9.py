@@ -144,15 +144,17 @@ def limits(codes: Sequence[str]) -> Limits:
     return Limits(
         age_first=np.array([first for first, _, _ in found], np.int64),
         age_last=np.array([last for _, last, _ in found], np.int64),
-        sexes=np.array([[sex in allowed for sex in SEXES] for _, _, allowed in found]).reshape(-1, len(SEXES)),
+        sexes=np.array([[sex in allowed for sex in SEXES] for _, _, allowed in found]).reshape(
+            -1, len(SEXES)
+        ),
     )
 
 
 def edits(code: str) -> frozenset[str]:
     """Edits of the Medicare Code Editor that hold for a normalised code, or for every code below it."""
-    table, below = _edits_by_code(), _below(code)
-    listed = [table.get(full, frozenset()) for full in (below or [code])]
-    return frozenset.intersection(*listed)
+    table = _edits_by_code()
+    listed = [table.get(full, frozenset()) for full in _below(code)]
+    return frozenset.intersection(*listed) if listed else frozenset()
 
 
 def _limits(code: str) -> tuple[int, int, str]:

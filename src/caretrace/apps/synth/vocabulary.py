@@ -1,4 +1,4 @@
-"""Histories as tokens and back: one code is one token, and the structure of visits survives any round trip.
+r"""Histories as tokens and back: one code is one token, and the structure of visits survives any round trip.
 
     <s>  <v> 17 203 <\\v>  <v> <\\v>  </s>            flat: codes from 7 on
     <s>  <v> 9 17 12 203 <\\v>  </s>                 by category: its category before each code
@@ -85,6 +85,11 @@ class Vocabulary:
     def n_codes(self) -> int:
         """Codes of a `Histories`: ours, and `<unk>` as the last."""
         return len(self.codes) + 1
+
+    @property
+    def normal_codes(self) -> tuple[str, ...]:
+        """`[code, <unk> last]`: as `icd9` writes them; what is no ICD-9-CM code, and `<unk>`, as it stands."""
+        return (*(_normal(code) for code in self.codes), SPECIAL[UNKNOWN])
 
     @property
     def n_tokens(self) -> int:
@@ -243,16 +248,27 @@ def _follow(pairs: Sequence[tuple[int, int]]) -> NDArray[np.bool_]:
     return table
 
 
-_FRAME = [(END, START), (START, VISIT), (START, END), (VISIT, VISIT_END), (VISIT_END, VISIT), (VISIT_END, END)]
+_FRAME = [
+    (END, START),
+    (START, VISIT),
+    (START, END),
+    (VISIT, VISIT_END),
+    (VISIT_END, VISIT),
+    (VISIT_END, END),
+]
 _MAY_FOLLOW = {
     False: _follow([*_FRAME, (VISIT, _CODE), (_CODE, _CODE), (_CODE, VISIT_END)]),
     True: _follow([*_FRAME, (VISIT, _CATEGORY), (_CATEGORY, _CODE), (_CODE, _CATEGORY), (_CODE, VISIT_END)]),
 }
 
 
-def _category(code: str) -> str:
+def _normal(code: str) -> str:
     try:
-        normal = icd9.normalise(code)
+        return icd9.normalise(code)
     except InputError:
         return code
+
+
+def _category(code: str) -> str:
+    normal = _normal(code)
     return icd9.category(normal) if icd9.exists(normal) else code
