@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -74,16 +74,11 @@ def command(
     main = _is_main()
     console = Console(as_json and main, quiet or not main)
     application = load_application(app)
-    short = {
-        "backbone": backbone,
-        "training.devices": devices,
-        "training.nodes": nodes,
-        "training.strategy": strategy,
-        "training.precision": precision,
-        "training.accumulate": accumulate,
-    }
-    chosen = [*(settings or []), *(f"{name}={value}" for name, value in short.items() if value is not None)]
-    filled = load(application.config_class, config, chosen)
+    short: dict[str, Any] = {"devices": devices, "nodes": nodes, "strategy": strategy, "precision": precision}
+    short = {f"training.{name}": value for name, value in {**short, "accumulate": accumulate}.items()}
+    short["backbone"] = backbone
+    chosen = [f"{name}={value}" for name, value in short.items() if value is not None]
+    filled = load(application.config_class, config, [*(settings or []), *chosen])
     try:
         with console.progress("starting") as bar:
             run = train(
@@ -102,6 +97,10 @@ def command(
         ) from None
     if not main:
         return
+    _tell(console, out, run)
+
+
+def _tell(console: Console, out: Path, run: dict[str, Any]) -> None:
     tuning = run["tuning"]
     console.table(
         f"{run['title']}: {run['task']} on {run['source']}",
