@@ -105,8 +105,7 @@ def explain(
     samples = predictor.preprocessor.transform(inputs)
     risks = predictor.risks_of(samples)
     number = int(np.argmax(risks)) if subject_id is None else len(samples) - 1
-    progress("explaining", 0, None)
-    explained = _Explained(application, predictor, target, inputs, samples, number, found)
+    explained = _Explained(application, predictor, target, inputs, samples, number, found, progress)
     explanation = explained.explanation(float(risks[number]), run_certificate(run, predictor))
     time = explanation.prediction_time.replace(":", "").replace("-", "")
     folder = run.path / FOLDER / f"{explanation.subject_id}-{time}-{method}"
@@ -164,12 +163,15 @@ class _Explained:
     samples: Samples
     number: int
     method: Method
+    progress: Progress
 
     def explanation(self, risk: float, certificate: Certificate) -> Explanation:
         """Everything that is said about it."""
         sample = row(self.samples.batch(np.array([self.number])), 0)
         score = score_of(self.application, self.predictor.members)
+        self.progress("explaining: every measurement", 0, 4)
         found = self.method.run(score, sample)
+        self.progress("explaining: event types and windows", 1, 4)
         label = self.inputs.labels.row(self.number, named=True)
         types = by_type(sample)
         kinds = [list(schema.EventType)[int(kind)].value for kind in np.unique(sample.event_type[0].numpy())]
@@ -208,7 +210,9 @@ class _Explained:
                     f"the model read {len(found.credit)} measurements, the record has {len(rows)}; train again"
                 )
         label = self.inputs.labels.row(self.number, named=True)
+        self.progress("explaining: the risk without each", 2, 4)
         without = removal(score, sample).credit[: len(rows)]
+        self.progress("explaining: members one by one", 3, 4)
         spread = np.std(
             [self._alone(member, sample)[: len(rows)] for member in self.predictor.members], axis=0
         )

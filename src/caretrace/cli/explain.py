@@ -154,14 +154,14 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
     )
     console.table(
         "What was explained",
-        ["rule", "seed", "model's AUROC", "records", *(f"recovery: {method}" for method in methods)],
+        ["rule", "seed", "model's AUROC", "records", f"recovery ({methods[0]})", f"decoy ({methods[0]})"],
         [
             [
                 each.rule,
                 each.seed,
                 each.auroc,
                 each.records,
-                *(_cell(each.gates.get(m, {}).get("recovery")) for m in methods),
+                *(_cell(each.gates.get(methods[0], {}).get(name)) for name in ("recovery", "decoy")),
             ]
             for each in certificate.findings
         ],
