@@ -110,17 +110,17 @@ template <typename T> class Scan {
     auto decay = vectors<V>(task.blocks * padded_), hidden = vectors<V>(task.blocks * padded_);
     auto writes = vectors<T>(kChunk * padded_), reads = vectors<T>(kChunk * padded_);
     load_decay(task, decay.get());
-    Slice<T> slice;
+    auto slices = vectors<Slice<T>>(task.blocks);
     for (int64_t chunk = 0; chunk < chunks_; ++chunk) {
       int steps = load_selection(task, chunk, writes.get(), reads.get());
+      load_slices(task, chunk, steps, slices.get());
       for (int64_t block = 0; block < task.blocks; ++block) {
         V* state = &hidden[block * padded_];
         if (call_.kept) std::copy(state, state + padded_, kept(task, chunk, block));
-        load_slice(task, chunk, block, steps, slice);
         for (int64_t n = 0; n < padded_; n += kGroup)
-          forward_group(slice, steps, &decay[block * padded_ + n], state + n, &writes[n], &reads[n]);
-        store_outputs(task, chunk, block, steps, slice);
+          forward_group(slices[block], steps, &decay[block * padded_ + n], state + n, &writes[n], &reads[n]);
       }
+      store_outputs(task, chunk, steps, slices.get());
     }
   }
 
@@ -137,10 +137,8 @@ template <typename T> class Scan {
       int steps = load_selection(task, chunk, writes.get(), reads.get());
       std::fill_n(d_writes.get(), kChunk * padded_, V{});
       std::fill_n(d_reads.get(), kChunk * padded_, V{});
-      for (int64_t block = 0; block < task.blocks; ++block) {
-        load_slice(task, chunk, block, steps, slices[block]);
-        load_d_outputs(task, chunk, block, steps, slices[block]);
-      }
+      load_slices(task, chunk, steps, slices.get());
+      load_d_outputs(task, chunk, steps, slices.get());
       // States outside, channels inside: what all channels add to, d_writes and d_reads, stays in the cache.
       for (int64_t n = 0; n < padded_; n += kBackGroup)
         for (int64_t block = 0; block < task.blocks; ++block) {
@@ -150,8 +148,7 @@ template <typename T> class Scan {
           backward_group(slices[block], steps, &decay[at], hidden.get(), faded.get(), &writes[n], &reads[n],
                          &d_hidden[at], &d_decay[at], &d_writes[n], &d_reads[n]);
         }
-      for (int64_t block = 0; block < task.blocks; ++block)
-        store_gradients(task, chunk, block, steps, slices[block], d_skip[block], d_bias[block]);
+      store_gradients(task, chunk, steps, slices.get(), d_skip, d_bias);
       store_selection(task, chunk, steps, d_writes.get(), d_reads.get());
     }
     store_sums(task, d_decay.get(), d_skip, d_bias);
@@ -191,17 +188,23 @@ template <typename T> class Scan {
     return steps;
   }
 
-  void load_slice(const Task<T>& task, int64_t chunk, int64_t block, int steps, Slice<T>& slice) const {
-    int64_t first = row(task, chunk), at = channel(task, block);
-    int many = lanes(task, block);
-    V bias = load(static_cast<const T*>(call_.bias) + at, many);
-    for (int t = 0; t < steps; ++t) {
-      slice.inputs[t] = load(inputs_.row(first + t) + at, many);
-      Softplus<T> made = softplus<T>(load(delta_.row(first + t) + at, many) + bias);
+  // What follows goes row by row, and within a row from one vector of channels to the next, as memory lies.
+  template <typename Work> void each(const Task<T>& task, int64_t chunk, int steps, const Work& work) const {
+    for (int t = 0; t < steps; ++t)
+      for (int64_t block = 0; block < task.blocks; ++block)
+        work(t, block, row(task, chunk) + t, channel(task, block), lanes(task, block));
+  }
+
+  void load_slices(const Task<T>& task, int64_t chunk, int steps, Slice<T>* slices) const {
+    const T* bias = static_cast<const T*>(call_.bias);
+    each(task, chunk, steps, [&](int t, int64_t block, int64_t row, int64_t at, int many) {
+      Slice<T>& slice = slices[block];
+      Softplus<T> made = softplus<T>(load(delta_.row(row) + at, many) + load(bias + at, many));
+      slice.inputs[t] = load(inputs_.row(row) + at, many);
       slice.step[t] = made.value, slice.slope[t] = made.slope;
       slice.entering[t] = slice.step[t] * slice.inputs[t];
       slice.read[t] = V{};
-    }
+    });
   }
 
   static inline void forward_group(Slice<T>& slice, int steps, const V* decay, V* state, const T* writes,
@@ -225,28 +228,26 @@ template <typename T> class Scan {
     forward_group(slice, steps, decay, state, writes, reads, padded_);
   }
 
-  void store_outputs(const Task<T>& task, int64_t chunk, int64_t block, int steps, const Slice<T>& slice) const {
-    int64_t first = row(task, chunk), at = channel(task, block);
-    int many = lanes(task, block);
-    V skip = load(static_cast<const T*>(call_.skip) + at, many);
-    for (int t = 0; t < steps; ++t) {
-      V gate = load(gate_.row(first + t) + at, many);
-      store(outputs_.row(first + t) + at, (slice.read[t] + skip * slice.inputs[t]) * gate * sigmoid<T>(gate), many);
-    }
+  void store_outputs(const Task<T>& task, int64_t chunk, int steps, const Slice<T>* slices) const {
+    const T* skip = static_cast<const T*>(call_.skip);
+    each(task, chunk, steps, [&](int t, int64_t block, int64_t row, int64_t at, int many) {
+      V gate = load(gate_.row(row) + at, many);
+      V ungated = slices[block].read[t] + load(skip + at, many) * slices[block].inputs[t];
+      store(outputs_.row(row) + at, ungated * gate * sigmoid<T>(gate), many);
+    });
   }
 
   // From the gradient of the outputs to that of what was read, y = C · h + D x.
-  void load_d_outputs(const Task<T>& task, int64_t chunk, int64_t block, int steps, Slice<T>& slice) const {
-    int64_t first = row(task, chunk), at = channel(task, block);
-    int many = lanes(task, block);
+  void load_d_outputs(const Task<T>& task, int64_t chunk, int steps, Slice<T>* slices) const {
     Array<T> d_outputs = array<T>(call_.d_outputs);
-    for (int t = 0; t < steps; ++t) {
-      V gate = load(gate_.row(first + t) + at, many), open = sigmoid<T>(gate);
+    each(task, chunk, steps, [&](int t, int64_t block, int64_t row, int64_t at, int many) {
+      Slice<T>& slice = slices[block];
+      V gate = load(gate_.row(row) + at, many), open = sigmoid<T>(gate);
       slice.gate_slope[t] = open * (T(1) + gate * (T(1) - open));
-      slice.d_outputs[t] = load(d_outputs.row(first + t) + at, many);
+      slice.d_outputs[t] = load(d_outputs.row(row) + at, many);
       slice.d_read[t] = slice.d_outputs[t] * gate * open;
       slice.d_entering[t] = slice.d_step[t] = V{};
-    }
+    });
   }
 
   // Forward once more, keeping the states of the chunk and by how much each step lets them fade.
@@ -298,23 +299,21 @@ template <typename T> class Scan {
     for (int n = 0; n < kBackGroup; ++n) d_state[n] = gradient[n], d_decay[n] = d_rate[n];
   }
 
-  void store_gradients(const Task<T>& task, int64_t chunk, int64_t block, int steps, const Slice<T>& slice,
-                       V& d_skip, V& d_bias) const {
-    int64_t first = row(task, chunk), at = channel(task, block);
-    int many = lanes(task, block);
+  void store_gradients(const Task<T>& task, int64_t chunk, int steps, const Slice<T>* slices, V* d_skip,
+                       V* d_bias) const {
     Array<T> d_inputs = array<T>(call_.d_inputs), d_delta = array<T>(call_.d_delta), d_gate = array<T>(call_.d_gate);
-    V skip = load(static_cast<const T*>(call_.skip) + at, many);
-    for (int t = 0; t < steps; ++t) {
-      V inputs = slice.inputs[t];
+    const T* skips = static_cast<const T*>(call_.skip);
+    each(task, chunk, steps, [&](int t, int64_t block, int64_t row, int64_t at, int many) {
+      const Slice<T>& slice = slices[block];
+      V inputs = slice.inputs[t], skip = load(skips + at, many);
       V d_step = slice.d_step[t] * kLn2<T> + slice.d_entering[t] * inputs;  // decay counts powers of two
-      V d_raw = d_step * slice.slope[t];
-      V ungated = slice.read[t] + skip * inputs;
-      store(d_inputs.row(first + t) + at, slice.d_entering[t] * slice.step[t] + slice.d_read[t] * skip, many);
-      store(d_delta.row(first + t) + at, d_raw, many);
-      store(d_gate.row(first + t) + at, slice.d_outputs[t] * ungated * slice.gate_slope[t], many);
-      d_skip += slice.d_read[t] * inputs;
-      d_bias += d_raw;
-    }
+      V d_raw = d_step * slice.slope[t], ungated = slice.read[t] + skip * inputs;
+      store(d_inputs.row(row) + at, slice.d_entering[t] * slice.step[t] + slice.d_read[t] * skip, many);
+      store(d_delta.row(row) + at, d_raw, many);
+      store(d_gate.row(row) + at, slice.d_outputs[t] * ungated * slice.gate_slope[t], many);
+      d_skip[block] += slice.d_read[t] * inputs;
+      d_bias[block] += d_raw;
+    });
   }
 
   void store_selection(const Task<T>& task, int64_t chunk, int steps, const V* d_writes, const V* d_reads) const {
@@ -350,43 +349,44 @@ template <typename T> class Convolution {
       : call_(call), inputs_(array<T>(call.inputs)), outputs_(array<T>(call.outputs)),
         d_outputs_(array<T>(call.d_outputs)), d_inputs_(array<T>(call.d_inputs)) {}
 
+  // Row by row, and within a row from one vector of channels to the next, as memory lies.
   void forward(const Task<T>& task) {
-    auto kernel = vectors<V>(call_.width);
-    for (int64_t block = 0; block < task.blocks; ++block) {
-      Place place = find(task, block);
-      load_kernel(place, kernel.get());
-      for (int64_t t = 0; t < call_.steps; ++t) {
-        V sum = convolved(place, kernel.get(), t);
+    auto kernel = vectors<V>(task.blocks * call_.width);
+    load_kernel(task, kernel.get());
+    for (int64_t t = 0; t < call_.steps; ++t)
+      for (int64_t block = 0; block < task.blocks; ++block) {
+        Place place = find(task, block);
+        V sum = convolved(place, &kernel[block * call_.width], t);
         store(outputs_.row(place.row + t) + place.channel, sum * sigmoid<T>(sum), place.lanes);
       }
-    }
   }
 
   void backward(const Task<T>& task) {
+    int64_t width = call_.width;
+    auto kernel = vectors<V>(task.blocks * width), d_kernel = vectors<V>(task.blocks * width);
     // d_sum of a step reaches the inputs of the width steps up to it: a window that slides back in time.
-    auto kernel = vectors<V>(call_.width), window = vectors<V>(call_.width), d_kernel = vectors<V>(call_.width);
-    for (int64_t block = 0; block < task.blocks; ++block) {
-      Place place = find(task, block);
-      load_kernel(place, kernel.get());
-      std::fill_n(window.get(), call_.width, V{});
-      std::fill_n(d_kernel.get(), call_.width, V{});
-      V d_bias = {};
-      for (int64_t t = call_.steps - 1; t >= 0; --t) {
-        V sum = convolved(place, kernel.get(), t), open = sigmoid<T>(sum);
+    auto windows = vectors<V>(task.blocks * width);
+    V d_bias[kTaskVectors] = {};
+    load_kernel(task, kernel.get());
+    for (int64_t t = call_.steps - 1; t >= 0; --t)
+      for (int64_t block = 0; block < task.blocks; ++block) {
+        Place place = find(task, block);
+        V *weights = &kernel[block * width], *d_weights = &d_kernel[block * width], *window = &windows[block * width];
+        V sum = convolved(place, weights, t), open = sigmoid<T>(sum);
         V d_sum = load(d_outputs_.row(place.row + t) + place.channel, place.lanes);
         d_sum *= open * (T(1) + sum * (T(1) - open));
-        d_bias += d_sum;
-        for (int64_t back = call_.width - 1; back > 0; --back) window[back] = window[back - 1];
+        d_bias[block] += d_sum;
+        for (int64_t back = width - 1; back > 0; --back) window[back] = window[back - 1];
         window[0] = d_sum;
         V d_input = {};
-        for (int64_t ahead = 0; ahead < call_.width; ++ahead) {
-          d_input += kernel[call_.width - 1 - ahead] * window[ahead];
-          if (t >= ahead) d_kernel[call_.width - 1 - ahead] += d_sum * input(place, t - ahead);
+        for (int64_t ahead = 0; ahead < width; ++ahead) {
+          d_input += weights[width - 1 - ahead] * window[ahead];
+          if (t >= ahead) d_weights[width - 1 - ahead] += d_sum * input(place, t - ahead);
         }
         store(d_inputs_.row(place.row + t) + place.channel, d_input, place.lanes);
       }
-      store_sums(task, place, d_kernel.get(), d_bias);
-    }
+    for (int64_t block = 0; block < task.blocks; ++block)
+      store_sums(task, find(task, block), &d_kernel[block * width], d_bias[block]);
   }
 
  private:
@@ -402,11 +402,13 @@ template <typename T> class Convolution {
     return {task.sample * call_.steps, channel, int(std::min<int64_t>(kLanes<T>, call_.channels - channel))};
   }
 
-  void load_kernel(const Place& place, V* to) const {
-    const T* kernel = static_cast<const T*>(call_.kernel) + place.channel * call_.width;
-    for (int64_t at = 0; at < call_.width; ++at) {
-      to[at] = V{};
-      for (int lane = 0; lane < place.lanes; ++lane) to[at][lane] = kernel[lane * call_.width + at];
+  void load_kernel(const Task<T>& task, V* to) const {
+    for (int64_t block = 0; block < task.blocks; ++block) {
+      Place place = find(task, block);
+      const T* kernel = static_cast<const T*>(call_.kernel) + place.channel * call_.width;
+      for (int64_t at = 0; at < call_.width; ++at)
+        for (int lane = 0; lane < place.lanes; ++lane)
+          to[block * call_.width + at][lane] = kernel[lane * call_.width + at];
     }
   }
 

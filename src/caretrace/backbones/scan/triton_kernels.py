@@ -1,0 +1,189 @@
+"""The scan on a GPU, in Triton, for where mamba_ssm is not installed; Triton comes with torch's CUDA builds.
+
+The plan of `kernels.cpp`: a program is one sample and a block of channels, their states stay in registers
+while it walks the steps, and the backward pass computes the states of a chunk anew from those kept at its
+start. Registers cannot be indexed, so a chunk's states pass through a scratch array that all chunks share.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from caretrace.backbones.scan.contract import CHUNK, ScanGradients, ScanInputs, kept_shape
+
+_BLOCK = 16  # channels of a program; kept_shape rounds channels up to as many
+
+
+def _kernel(function: Callable[..., Any]) -> Any:
+    # unwrap: the checks of shapes that tests wrap around every function cannot be compiled.
+    return triton.jit(inspect.unwrap(function))
+
+
+def scan_forward(given: ScanInputs, keep: bool) -> tuple[Tensor, Tensor]:
+    """Outputs, and what the backward pass needs (empty unless `keep`)."""
+    given = ScanInputs(*(each.contiguous() for each in given))
+    batch, steps, channels = given.inputs.shape
+    states = given.decay.shape[1]
+    kept = given.inputs.new_empty(kept_shape(given.inputs, states) if keep else (0,))
+    outputs = torch.empty_like(given.inputs)
+    _forward[batch, triton.cdiv(channels, _BLOCK)](
+        *given, outputs, kept, steps, channels, states,
+        KEEP=keep, CHUNK=CHUNK, BLOCK=_BLOCK, STATES=_padded(states), num_warps=1,
+    )  # fmt: skip
+    return outputs, kept
+
+
+def scan_backward(d_outputs: Tensor, given: ScanInputs, kept: Tensor) -> ScanGradients:
+    """Gradients of everything in `given`."""
+    given = ScanInputs(*(each.contiguous() for each in given))
+    batch, steps, channels = given.inputs.shape
+    states, blocks, new = given.decay.shape[1], triton.cdiv(channels, _BLOCK), given.inputs.new_empty
+    d_inputs, d_delta, d_gate = (torch.empty_like(given.inputs) for _ in range(3))
+    d_writes, d_reads = (new(blocks, batch, steps, states) for _ in range(2))
+    d_decay, d_skip, d_bias = new(batch, channels, states), new(batch, channels), new(batch, channels)
+    scratch = new(batch, blocks, CHUNK, _BLOCK, _padded(states))
+    _backward[batch, blocks](
+        *given, kept, d_outputs.contiguous(), scratch,
+        d_inputs, d_delta, d_gate, d_writes, d_reads, d_decay, d_skip, d_bias, batch, steps, channels, states,
+        CHUNK=CHUNK, BLOCK=_BLOCK, STATES=_padded(states), num_warps=1,
+    )  # fmt: skip
+    return ScanGradients(
+        d_inputs,
+        d_delta,
+        d_decay.sum(0),
+        d_writes.sum(0),
+        d_reads.sum(0),
+        d_skip.sum(0),
+        d_gate,
+        d_bias.sum(0),
+    )
+
+
+def _padded(states: int) -> int:
+    """The power of two that holds them, as Triton wants it."""
+    return int(triton.next_power_of_2(max(states, 2)))
+
+
+@_kernel
+def _sigmoid(x):  # type: ignore[no-untyped-def]
+    small = tl.exp(-tl.abs(x))
+    return tl.where(x < 0, small, 1.0) / (1.0 + small)
+
+
+@_kernel
+def _softplus(x):  # type: ignore[no-untyped-def]
+    # log1p after Kahan: the error that 1 + y makes is divided out again.
+    y = tl.exp(-tl.abs(x))
+    one = 1.0 + y
+    log = tl.where(one == 1.0, y, tl.log(one) * y / tl.where(one == 1.0, 1.0, one - 1.0))
+    return tl.where(x < 0, 0.0, x) + log
+
+
+@_kernel
+def _forward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
+    inputs, delta, decay, writes, reads, skip, gate, bias, outputs, kept, steps, channels, states,
+    KEEP: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr, STATES: tl.constexpr,  # noqa: N803
+):  # fmt: skip
+    sample = tl.program_id(0).to(tl.int64)
+    channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    state = tl.arange(0, STATES)
+    on, has = channel < channels, state < states
+    both = on[:, None] & has[None, :]
+    rates = tl.load(decay + channel[:, None] * states + state[None, :], mask=both, other=0.0)
+    passing, shift = tl.load(skip + channel, mask=on, other=0.0), tl.load(bias + channel, mask=on, other=0.0)
+    hidden = tl.zeros([BLOCK, STATES], dtype=tl.float32)
+    kept_channels, kept_states = tl.cdiv(channels, 16) * 16, tl.cdiv(states, 16) * 16
+    for t in range(steps):
+        if KEEP:  # noqa: SIM102 - known when compiled
+            if t % CHUNK == 0:
+                chunk = sample * tl.cdiv(steps, CHUNK) + t // CHUNK
+                to = kept + (chunk * kept_channels + channel[:, None]) * kept_states + state[None, :]
+                tl.store(to, hidden, mask=both)
+        row = sample * steps + t
+        x = tl.load(inputs + row * channels + channel, mask=on, other=0.0)
+        z = tl.load(gate + row * channels + channel, mask=on, other=0.0)
+        step = _softplus(tl.load(delta + row * channels + channel, mask=on, other=0.0) + shift)
+        write = tl.load(writes + row * states + state, mask=has, other=0.0)
+        look = tl.load(reads + row * states + state, mask=has, other=0.0)
+        hidden = tl.exp(step[:, None] * rates) * hidden + (step * x)[:, None] * write[None, :]
+        read = tl.sum(hidden * look[None, :], 1) + passing * x
+        tl.store(outputs + row * channels + channel, read * z * _sigmoid(z), mask=on)
+
+
+@_kernel
+def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0915, PLR0917
+    inputs, delta, decay, writes, reads, skip, gate, bias, kept, d_outputs, scratch,
+    d_inputs, d_delta, d_gate, d_writes, d_reads, d_decay, d_skip, d_bias, batch, steps, channels, states,
+    CHUNK: tl.constexpr, BLOCK: tl.constexpr, STATES: tl.constexpr,  # noqa: N803
+):  # fmt: skip
+    sample = tl.program_id(0).to(tl.int64)
+    block = tl.program_id(1)
+    lane, state = tl.arange(0, BLOCK), tl.arange(0, STATES)
+    channel = block * BLOCK + lane
+    on, has = channel < channels, state < states
+    both = on[:, None] & has[None, :]
+    rates = tl.load(decay + channel[:, None] * states + state[None, :], mask=both, other=0.0)
+    passing, shift = tl.load(skip + channel, mask=on, other=0.0), tl.load(bias + channel, mask=on, other=0.0)
+    kept_channels, kept_states = tl.cdiv(channels, 16) * 16, tl.cdiv(states, 16) * 16
+    chunks = tl.cdiv(steps, CHUNK)
+    mine = scratch + (sample * tl.num_programs(1) + block) * CHUNK * BLOCK * STATES
+    mine += lane[:, None] * STATES + state[None, :]
+    d_hidden, d_rates = tl.zeros([BLOCK, STATES], tl.float32), tl.zeros([BLOCK, STATES], tl.float32)
+    d_passing, d_shift = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
+    for back in range(chunks):
+        chunk = chunks - 1 - back
+        start = chunk * CHUNK
+        stop = tl.minimum(steps - start, CHUNK)
+        at = ((sample * chunks + chunk) * kept_channels + channel[:, None]) * kept_states + state[None, :]
+        hidden = tl.load(kept + at, mask=both, other=0.0)
+        # Forward once more; what is written is the state before each step.
+        for local in range(stop):
+            tl.store(mine + local * BLOCK * STATES, hidden)
+            row = sample * steps + start + local
+            x = tl.load(inputs + row * channels + channel, mask=on, other=0.0)
+            step = _softplus(tl.load(delta + row * channels + channel, mask=on, other=0.0) + shift)
+            write = tl.load(writes + row * states + state, mask=has, other=0.0)
+            hidden = tl.exp(step[:, None] * rates) * hidden + (step * x)[:, None] * write[None, :]
+        tl.debug_barrier()
+        # The equations stand beside backward_group in kernels.cpp.
+        for reverse in range(stop):
+            local = stop - 1 - reverse
+            row = sample * steps + start + local
+            here = row * channels + channel
+            x = tl.load(inputs + here, mask=on, other=0.0)
+            z = tl.load(gate + here, mask=on, other=0.0)
+            raw = tl.load(delta + here, mask=on, other=0.0) + shift
+            d_out = tl.load(d_outputs + here, mask=on, other=0.0)
+            write = tl.load(writes + row * states + state, mask=has, other=0.0)
+            look = tl.load(reads + row * states + state, mask=has, other=0.0)
+            step, opened = _softplus(raw), _sigmoid(z)
+            before = tl.load(mine + local * BLOCK * STATES)
+            fading = tl.exp(step[:, None] * rates)
+            after = fading * before + (step * x)[:, None] * write[None, :]
+            read = tl.sum(after * look[None, :], 1) + passing * x
+            d_read = d_out * z * opened
+            d_hidden += d_read[:, None] * look[None, :]
+            part = ((block.to(tl.int64) * batch + sample) * steps + start + local) * states + state
+            tl.store(d_reads + part, tl.sum(d_read[:, None] * after, 0), mask=has)
+            # Lanes beyond the last channel have x = 0, so they add nothing here.
+            tl.store(d_writes + part, tl.sum((step * x)[:, None] * d_hidden, 0), mask=has)
+            d_entering = tl.sum(d_hidden * write[None, :], 1)
+            d_hidden *= fading
+            d_exponent = d_hidden * before
+            d_raw = (tl.sum(d_exponent * rates, 1) + d_entering * x) * _sigmoid(raw)
+            d_rates += d_exponent * step[:, None]
+            d_passing += d_read * x
+            d_shift += d_raw
+            tl.store(d_inputs + here, d_entering * step + d_read * passing, mask=on)
+            tl.store(d_delta + here, d_raw, mask=on)
+            tl.store(d_gate + here, d_out * read * opened * (1.0 + z * (1.0 - opened)), mask=on)
+        tl.debug_barrier()
+    of_sample = sample * channels + channel
+    tl.store(d_decay + of_sample[:, None] * states + state[None, :], d_rates, mask=both)
+    tl.store(d_skip + of_sample, d_passing, mask=on)
+    tl.store(d_bias + of_sample, d_shift, mask=on)
