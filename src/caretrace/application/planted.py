@@ -68,17 +68,7 @@ def make_world(
         progress: Told about each piece of work.
     """
     (rule,) = hospital.rules
-    done = 0.0
-
-    def simulated(people: float) -> None:
-        nonlocal done
-        done += people
-        progress(f"{rule}: simulating", done, hospital.subjects)
-
-    simulate(folder / "raw", hospital, simulated)
-    progress(f"{rule}: ingesting", 0, None)
-    ingest("hospital", folder / "raw", folder / "dataset")
-    dataset = Dataset(folder / "dataset")
+    dataset = _dataset(hospital, folder, progress)
     labels = build_labels(dataset, find_task(application, dataset, TASK))
     inputs = {
         split: application.collect(
@@ -88,14 +78,13 @@ def make_world(
     }
     preprocessor = application.preprocess(inputs[schema.TRAIN], config)
     samples = {split: preprocessor.transform(part) for split, part in inputs.items()}
-    settings = config.training
-    epochs = settings.epochs(settings.max_steps, len(samples[schema.TRAIN]))
+    epochs = config.training.epochs(config.training.max_steps, len(samples[schema.TRAIN]))
     (folder / "run").mkdir()
     members = fit(
         lambda: application.model(preprocessor, config),
         samples[schema.TRAIN],
         samples[schema.TUNING],
-        settings,
+        config.training,
         folder / "run",
         lambda record: progress(f"{rule}: training member {record['member'] + 1}", record["epoch"], epochs),
     )
@@ -110,6 +99,21 @@ def make_world(
         RuleScore(rule, codes.tolist(), _STAY_HOURS),
         auroc(held_out.outcomes, member_logits(members, held_out).mean(0)),
     )
+
+
+def _dataset(hospital: HospitalConfig, folder: Path, progress: Progress) -> Dataset:
+    """Simulated tables, ingested."""
+    rule, done = hospital.rules[0], 0.0
+
+    def simulated(people: float) -> None:
+        nonlocal done
+        done += people
+        progress(f"{rule}: simulating", done, hospital.subjects)
+
+    simulate(folder / "raw", hospital, simulated)
+    progress(f"{rule}: ingesting", 0, None)
+    ingest("hospital", folder / "raw", folder / "dataset")
+    return Dataset(folder / "dataset")
 
 
 def slots(inputs: Inputs, max_measurements: int) -> pl.DataFrame:

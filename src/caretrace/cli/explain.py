@@ -198,8 +198,6 @@ def _event(each: dict[str, Any]) -> list[Any]:
 
 
 def _show(console: Console, explanation: Explanation, top: int) -> None:
-    from caretrace.explain import explanation as names
-
     outcome = {None: "unknown", True: "positive", False: "negative"}[explanation.outcome]
     console.table(
         f"Subject {explanation.subject_id} at {explanation.prediction_time}: risk {explanation.risk:.1%} "
@@ -218,6 +216,15 @@ def _show(console: Console, explanation: Explanation, top: int) -> None:
         ["time", "h before", "event", "value", "credit", "±", "risk without"],
         [_event(each) for each in explanation.top(top).iter_rows(named=True)],
     )
+    _show_rest(console, explanation)
+    for limit in explanation.limits:
+        console.say(limit)
+
+
+def _show_rest(console: Console, explanation: Explanation) -> None:
+    """What is not a single measurement: static features, event types, time windows."""
+    from caretrace.explain import explanation as names
+
     console.table(
         "Static features",
         ["feature", "value", "credit (logit)", "risk without"],
@@ -245,5 +252,3 @@ def _show(console: Console, explanation: Explanation, top: int) -> None:
             ),
         ],
     )
-    for limit in explanation.limits:
-        console.say(limit)
