@@ -116,6 +116,34 @@ def _forward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
 
 
 @_kernel
+def _again(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
+    inputs, delta, writes, mine, hidden, rates, shift, first, stop, channels, states, channel, state,
+    BLOCK: tl.constexpr, STATES: tl.constexpr,  # noqa: N803
+):  # fmt: skip
+    # Forward once more; what is written is the state before each step.
+    for local in range(stop):
+        tl.store(mine + local * BLOCK * STATES, hidden)
+        here = (first + local) * channels + channel
+        x = tl.load(inputs + here, mask=channel < channels, other=0.0)
+        step = _softplus(tl.load(delta + here, mask=channel < channels, other=0.0) + shift)
+        write = tl.load(writes + (first + local) * states + state, mask=state < states, other=0.0)
+        hidden = tl.exp(step[:, None] * rates) * hidden + (step * x)[:, None] * write[None, :]
+
+
+@_kernel
+def _step_back(d_hidden, d_read, before, rates, step, x, write, look):  # type: ignore[no-untyped-def]
+    # The equations stand beside backward_group in kernels.cpp. Lanes beyond the last channel have x = 0.
+    fading = tl.exp(step[:, None] * rates)
+    entering = (step * x)[:, None]
+    after = fading * before + entering * write[None, :]
+    d_hidden += d_read[:, None] * look[None, :]
+    d_look, d_write = tl.sum(d_read[:, None] * after, 0), tl.sum(entering * d_hidden, 0)
+    d_entering = tl.sum(d_hidden * write[None, :], 1)
+    d_hidden *= fading
+    return d_hidden, tl.sum(after * look[None, :], 1), d_look, d_write, d_entering, d_hidden * before
+
+
+@_kernel
 def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0915, PLR0917
     inputs, delta, decay, writes, reads, skip, gate, bias, kept, d_outputs, scratch,
     d_inputs, d_delta, d_gate, d_writes, d_reads, d_decay, d_skip, d_bias, batch, steps, channels, states,
@@ -141,47 +169,34 @@ def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0915, PLR091
         stop = tl.minimum(steps - start, CHUNK)
         at = ((sample * chunks + chunk) * kept_channels + channel[:, None]) * kept_states + state[None, :]
         hidden = tl.load(kept + at, mask=both, other=0.0)
-        # Forward once more; what is written is the state before each step.
-        for local in range(stop):
-            tl.store(mine + local * BLOCK * STATES, hidden)
-            row = sample * steps + start + local
-            x = tl.load(inputs + row * channels + channel, mask=on, other=0.0)
-            step = _softplus(tl.load(delta + row * channels + channel, mask=on, other=0.0) + shift)
-            write = tl.load(writes + row * states + state, mask=has, other=0.0)
-            hidden = tl.exp(step[:, None] * rates) * hidden + (step * x)[:, None] * write[None, :]
+        _again(inputs, delta, writes, mine, hidden, rates, shift, sample * steps + start, stop, channels, states,
+               channel, state, BLOCK, STATES)  # fmt: skip
         tl.debug_barrier()
-        # The equations stand beside backward_group in kernels.cpp.
         for reverse in range(stop):
-            local = stop - 1 - reverse
-            row = sample * steps + start + local
+            row = sample * steps + start + stop - 1 - reverse
             here = row * channels + channel
-            x = tl.load(inputs + here, mask=on, other=0.0)
-            z = tl.load(gate + here, mask=on, other=0.0)
+            x, z = tl.load(inputs + here, mask=on, other=0.0), tl.load(gate + here, mask=on, other=0.0)
             raw = tl.load(delta + here, mask=on, other=0.0) + shift
             d_out = tl.load(d_outputs + here, mask=on, other=0.0)
             write = tl.load(writes + row * states + state, mask=has, other=0.0)
             look = tl.load(reads + row * states + state, mask=has, other=0.0)
+            before = tl.load(mine + (stop - 1 - reverse) * BLOCK * STATES)
             step, opened = _softplus(raw), _sigmoid(z)
-            before = tl.load(mine + local * BLOCK * STATES)
-            fading = tl.exp(step[:, None] * rates)
-            after = fading * before + (step * x)[:, None] * write[None, :]
-            read = tl.sum(after * look[None, :], 1) + passing * x
             d_read = d_out * z * opened
-            d_hidden += d_read[:, None] * look[None, :]
-            part = ((block.to(tl.int64) * batch + sample) * steps + start + local) * states + state
-            tl.store(d_reads + part, tl.sum(d_read[:, None] * after, 0), mask=has)
-            # Lanes beyond the last channel have x = 0, so they add nothing here.
-            tl.store(d_writes + part, tl.sum((step * x)[:, None] * d_hidden, 0), mask=has)
-            d_entering = tl.sum(d_hidden * write[None, :], 1)
-            d_hidden *= fading
-            d_exponent = d_hidden * before
+            d_hidden, read, d_look, d_write, d_entering, d_exponent = _step_back(
+                d_hidden, d_read, before, rates, step, x, write, look
+            )
+            part = (block.to(tl.int64) * batch * steps + row) * states + state
+            tl.store(d_reads + part, d_look, mask=has)
+            tl.store(d_writes + part, d_write, mask=has)
             d_raw = (tl.sum(d_exponent * rates, 1) + d_entering * x) * _sigmoid(raw)
             d_rates += d_exponent * step[:, None]
             d_passing += d_read * x
             d_shift += d_raw
             tl.store(d_inputs + here, d_entering * step + d_read * passing, mask=on)
             tl.store(d_delta + here, d_raw, mask=on)
-            tl.store(d_gate + here, d_out * read * opened * (1.0 + z * (1.0 - opened)), mask=on)
+            slope = opened * (1.0 + z * (1.0 - opened))
+            tl.store(d_gate + here, d_out * (read + passing * x) * slope, mask=on)
         tl.debug_barrier()
     of_sample = sample * channels + channel
     tl.store(d_decay + of_sample[:, None] * states + state[None, :], d_rates, mask=both)
