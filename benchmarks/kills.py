@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
 import random
 import signal
@@ -74,37 +75,37 @@ def survive(
         Where each kill struck, and the files that differ afterwards.
     """
     draw = random.Random(seed)
-    whole, killed = folder / "whole", folder / "killed"
+    whole = folder / "whole"
     began = time.monotonic()
     finish(start(command(dataset, whole, processes, settings)))
     lasted = time.monotonic() - began
-    lines = len((whole / "metrics.jsonl").read_text().splitlines())
+    lines = _progress(whole)
     say(f"undisturbed: {lines} epochs in {lasted:.0f} s")
-    arguments = command(dataset, killed, processes, [*settings, "training.checkpoint_steps=3"])
     struck: list[str] = []
-    while len(struck) < kills:
-        before = _progress(killed)
-        process = start([*arguments, "--resume"] if (killed / "run.json").exists() else arguments)
-        # One in four strikes at any time of a run, reading and writing included; the others once it has trained
-        # for a few epochs, or it would take all day.
-        anywhere = draw.random() < 0.25
-        wanted = before + (0 if anywhere else draw.randrange(1, max(2, lines // kills)))
-        while process.poll() is None and not anywhere and _progress(killed) < wanted:
-            time.sleep(0.005)
-        time.sleep(draw.random() * (lasted / 2 if anywhere else 0.2))
-        if process.poll() is not None:
-            raise SystemExit(f"the training ended after {len(struck)} kills; ask for fewer")
-        # `torchrun` starts sessions of their own, which outlive it.
-        for pid in descendants(process.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        process.communicate()
-        where = f"after {_progress(killed)} of {lines} epochs" + (", at any time" if anywhere else "")
-        struck.append(where)
-        say(f"kill {len(struck)} of {kills}: {where}")
-    finish(start([*arguments, "--resume"] if (killed / "run.json").exists() else arguments))
-    differ = [name for name in COMPARED if (whole / name).read_bytes() != (killed / name).read_bytes()]
-    return struck, differ
+    differ: set[str] = set()
+    for number in itertools.count():
+        killed = folder / f"killed-{number}"
+        arguments = command(dataset, killed, processes, [*settings, "training.checkpoint_steps=3"])
+        while len(struck) < kills:
+            # One in four strikes at any time, reading and writing included; the others once it has trained on.
+            anywhere = draw.random() < 0.25
+            wanted = _progress(killed) + (0 if anywhere else draw.randrange(1, max(2, lines // kills)))
+            process = _again(arguments, killed)
+            while process.poll() is None and not anywhere and _progress(killed) < wanted:
+                time.sleep(0.005)
+            time.sleep(draw.random() * (min(15.0, lasted / 2) if anywhere else 0.2))
+            if process.poll() is not None:  # it was faster; the next kill needs another training
+                break
+            _kill(process)
+            struck.append(
+                f"after {_progress(killed)} of {lines} epochs" + (", at any time" if anywhere else "")
+            )
+            say(f"kill {len(struck)} of {kills}: {struck[-1]}")
+        finish(_again(arguments, killed))
+        differ |= {name for name in COMPARED if (whole / name).read_bytes() != (killed / name).read_bytes()}
+        if len(struck) >= kills:
+            return struck, sorted(differ)
+    raise AssertionError
 
 
 def bench(options: argparse.Namespace) -> list[Case]:
@@ -129,6 +130,19 @@ def bench(options: argparse.Namespace) -> list[Case]:
         raise SystemExit(1)
     named = f"{options.processes} processes" if options.processes > 1 else "one process"
     return [Case(f"SIGKILL survived with the same bits, {named}", "kills", float(len(struck)))]
+
+
+def _again(arguments: Sequence[str], run: Path) -> subprocess.Popen[bytes]:
+    """The training, from the start or from where it was killed."""
+    return start([*arguments, "--resume"] if (run / "run.json").exists() else arguments)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    # `torchrun` starts sessions of their own, which outlive it.
+    for pid in descendants(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.communicate()
 
 
 def _progress(out: Path) -> int:
