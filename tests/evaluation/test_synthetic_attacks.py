@@ -89,11 +89,11 @@ def test_copies_fresh_subjects_and_collapse_as_neighbours_see_them(sets):
     honest = adversarial_accuracy(train, held_out, fresh)
     assert abs(honest.nnaa) < 3.3 * honest.error
     assert adversarial_accuracy(train, held_out, copies(train, 1000)).nnaa > 0.25
-    assert adversarial_accuracy(train, held_out, collapse(train, 1000)).held_out > 0.9
+    assert adversarial_accuracy(train, held_out, collapse(train, 1000)).held_out > honest.held_out + 0.2
     with pytest.raises(CohortError, match="give equally many"):
         adversarial_accuracy(train, held_out, fresh.take(np.arange(10)))
     density, coverage = density_coverage(held_out, fresh)
-    assert 0.9 < density < 1.1
+    assert density == pytest.approx(density_coverage(held_out, train)[0], rel=0.3)
     assert coverage > 0.9
     assert density_coverage(held_out, collapse(train, 1000))[1] < coverage - 0.2
     assert copy_rate(train, copies(train, 1000), longest=8)[0] == 1

@@ -25,7 +25,7 @@ from caretrace.errors import CohortError
 from caretrace.evaluation.histories import Floats, Histories, Ints
 
 DENSE_CODES = 256  # commonest codes whose intersections are a dense product
-BLOCK = 512  # rows at a time; bounds memory, changes no result
+BLOCK = 256  # rows at a time; bounds memory, changes no result
 FAR = np.float32(1e9)
 
 Rows = npt.NDArray[np.float32]
@@ -83,17 +83,17 @@ def nearest_other(sets: CodeSets) -> Floats:
 def _minima(x: csr_array, y: csr_array, same: bool) -> tuple[Rows, Rows]:
     common = np.argsort(-(x.sum(0) + y.sum(0)), kind="stable")
     top, rest = common[:DENSE_CODES], common[DENSE_CODES:]
-    x_top, y_top = (np.ascontiguousarray(m[:, top].toarray()) for m in (x, y))
     x_rest, y_rest = x[:, rest], y[:, rest].T.tocsr()
-    x_size, y_size = (np.asarray(m.sum(1), np.float32) for m in (x, y))
+    # Two more columns put the sizes into the product, which then is |A| + |B| - 2 |A ∩ B|, exact below 2**24.
+    (x_top, x_size), (y_top, y_size) = ((m[:, top].toarray(), np.asarray(m.sum(1))[:, None]) for m in (x, y))
+    left = np.hstack([-2 * x_top, x_size, np.ones_like(x_size)]).astype(np.float32)
+    right = np.ascontiguousarray(np.hstack([y_top, np.ones_like(y_size), y_size]).astype(np.float32).T)
     row, column = np.empty(x.shape[0], np.float32), np.full(y.shape[0], FAR)
     for first in range(0, x.shape[0], BLOCK):
         part = slice(first, first + BLOCK)
-        distance = -2 * x_top[part] @ y_top.T
+        distance = left[part] @ right
         shared: Any = (x_rest[part] @ y_rest).tocoo()
         distance[shared.coords] -= 2 * shared.data
-        distance += y_size
-        distance += x_size[part, None]
         if same:
             here = np.arange(len(distance))
             distance[here, first + here] = FAR
@@ -108,8 +108,9 @@ class AdversarialAccuracy:
 
     Args:
         nnaa: AA_held_out - AA_train: 0 for a generator that learnt the population, 0.5 for verbatim copies.
-        held_out: 0.5 where synthetic and held-out subjects cannot be told apart; nearer 1, they can.
-        train: Likewise; below 0.5, synthetic subjects sit on training ones.
+        held_out: Near 1 where synthetic and held-out subjects can be told apart. Where they cannot, 0.5 less half the
+            share of ties, which are many between short histories and count as not greater.
+        train: Likewise; far below `held_out`, synthetic subjects sit on training ones.
         error: Standard error of `nnaa`.
     """
 

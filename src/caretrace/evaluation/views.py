@@ -129,6 +129,11 @@ def cells(histories: Histories, bands: Sequence[int] = AGE_BANDS) -> Ints:
     return (np.searchsorted(np.asarray(bands), histories.age, side="right") - 1) * 2 + histories.sex
 
 
+def cell_events(histories: Histories) -> Events:
+    """The age band and sex of each subject."""
+    return Events(np.arange(len(histories)), cells(histories))
+
+
 def cell_name(cell: int, bands: Sequence[int] = AGE_BANDS) -> str:
     """`60-69 F`."""
     band, sex = divmod(cell, 2)

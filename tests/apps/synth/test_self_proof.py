@@ -1,5 +1,6 @@
 """The gates prove themselves: fresh real subjects pass all, and each planted fault fails the one meant for it."""
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -19,7 +20,7 @@ from caretrace.apps.synth.evaluate import (
 )
 from caretrace.apps.synth.task import collect_histories, read_vocabulary
 from caretrace.dataset import Dataset
-from caretrace.errors import ConfigError
+from caretrace.errors import CohortError, ConfigError
 from caretrace.evaluation import planted
 from caretrace.evaluation.histories import Histories
 from caretrace.evaluation.privacy import plant_canaries
@@ -63,10 +64,10 @@ def test_a_fresh_hold_out_passes_every_gate():
     assert all(set(one) == {"passed", "value", "bound"} for one in verdict["gates"].values())
     wanted = {
         "excess_codes", "excess_pairs", "excess_next_pairs", "excess_rare_codes", "excess_codes_per_visit",
-        "excess_carried_over", "excess_visits_per_subject", "structure_not_copied", "prevalence_r2", "distinct_codes",
-        "two_sample_auroc", "conditioning_sex", "conditioning_age", "coverage", "nnaa", "exact_copies", "exact_copies_long",
-        "utility_within", "utility_next", "sex_violations", "age_violations", "duplicates", "membership_auroc",
-        "membership_tpr", "attribute_inference_gain", "canaries",
+        "excess_carried_over", "excess_age_and_sex", "excess_visits_per_subject", "structure_not_copied",
+        "prevalence_r2", "distinct_codes", "two_sample_auroc", "conditioning_sex", "conditioning_age", "coverage",
+        "nnaa", "exact_copies", "exact_copies_long", "utility_within", "utility_next", "sex_violations",
+        "age_violations", "duplicates", "membership_auroc", "membership_tpr", "attribute_inference_gain", "canaries",
     }  # fmt: skip
     assert wanted <= set(verdict["gates"])
     assert verdict["metrics"]["sex_violations"]["value"] == verdict["metrics"]["age_violations"]["value"] == 0
@@ -148,6 +149,20 @@ def test_a_canary_that_comes_out_fails_its_gate():
     assert "canaries" in failed(verdict)
 
 
+def test_what_cannot_be_judged_is_refused():
+    (train, held_out, fresh), _ = population()
+    with pytest.raises(CohortError, match="3 synthetic subjects; give at least 100"):
+        judge(train, held_out, fresh.take([0, 1, 2]))
+    with pytest.raises(CohortError, match="training subjects of 9999 codes, held-out ones of 3714"):
+        judge(dataclasses.replace(train, n_codes=9999), held_out, fresh)
+
+
+def test_a_generator_that_leaves_out_a_sex_fails():
+    (train, held_out, fresh), _ = population()
+    verdict = judge(train, held_out, fresh.take(fresh.sex == 1), evidence(), parts=("fidelity", "cells"))
+    assert "excess_age_and_sex" in failed(verdict)
+
+
 def test_an_unknown_part_is_refused():
     (train, held_out, fresh), _ = population()
     with pytest.raises(ConfigError, match="unknown part 'fidelty': did you mean 'fidelity'"):
@@ -197,7 +212,7 @@ def test_on_desynpuf_codes_depend_on_neither_age_nor_sex_and_the_gates_say_so(ca
         assert failed(verdict) == []
         for figures in (verdict["metrics"], verdict["comparators"]["fresh_real"]):
             assert abs(figures["sex_from_codes"]["value"] - 0.5) < 0.02
-            assert abs(figures["age_from_codes"]["value"]) < 0.04
+            assert abs(figures["age_from_codes"]["value"]) < 0.06  # R² below 0.4 %
     verdict = judge(train, held_out, fresh, known, parts=("validity",))
     assert (
         verdict["comparators"]["fresh_real"]["sex_violations"]["value"] > 0.4

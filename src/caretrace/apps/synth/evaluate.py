@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from caretrace import schema
-from caretrace.errors import ConfigError, unknown_name
+from caretrace.errors import CohortError, ConfigError, unknown_name
 from caretrace.evaluation import (
     fidelity,
     neighbours,
@@ -31,9 +31,10 @@ from caretrace.evaluation.summary import gate
 # The numbers of the issue.
 EXCESS = {
     "codes": 1.05, "pairs": 1.05, "next_pairs": 1.10, "rare_codes": 1.10, "codes_per_visit": 1.10,
-    "visits_per_subject": 1.10, "carried_over": 1.10,
+    "visits_per_subject": 1.10, "carried_over": 1.10, "age_and_sex": 1.10,
 }  # fmt: skip
 EXCESS_CELL = 1.10
+SUBJECTS_LEAST = 100
 CELL_LEAST = 500  # held-out subjects of a cell
 TWO_SAMPLE = 0.55
 UTILITY = 0.99
@@ -159,10 +160,11 @@ def judge(
         figures of fresh real subjects (`fresh_real`), no `paired`, the `gates`; and `goals`, the issue's bare numbers.
 
     Raises:
-        CohortError: Too few subjects for a figure.
+        CohortError: Too few subjects, or histories of different vocabularies.
         ConfigError: No such part.
     """
     known = evidence or Evidence()
+    _check(train, held_out, synthetic)
     verdict = Verdict()
     draws = fidelity.plan(len(train), len(held_out), len(synthetic), known.seed)
     for name in parts or PARTS:
@@ -198,6 +200,7 @@ def judge_fidelity(verdict: Verdict, sets: Sets, draws: fidelity.Plan, _: Eviden
         "rare_codes": lambda h: views.code_events(h, rare),
         "codes_per_visit": views.size_events,
         "visits_per_subject": views.visit_events,
+        "age_and_sex": views.cell_events,
         "structure": views.shape_events,
     }
     for name, events in ways.items():
@@ -228,8 +231,7 @@ def judge_cells(verdict: Verdict, sets: Sets, draws: fidelity.Plan, _: Evidence)
         name = f"excess_cell_{views.cell_name(int(cell))}"
         parts: Sets = tuple(one.take(mask) for one, mask in zip(sets, masks, strict=True))  # type: ignore[assignment]
         if not len(parts[2]):
-            verdict.figure(name, float("inf"))
-            verdict.most(name, float("inf"), EXCESS_CELL)
+            verdict.least(name, 0, 1)  # subjects: a cell must not be left empty
             continue
         within = fidelity.plan(len(parts[0]), len(parts[1]), len(parts[2]), draws.seed)
         found = _counts(parts, views.code_events).excess(within)
@@ -408,6 +410,17 @@ PARTS = {
     "privacy": judge_privacy,
     "prototype": judge_prototype,
 }
+
+
+def _check(train: Histories, held_out: Histories, synthetic: Histories) -> None:
+    for name, one in (("training", train), ("held-out", held_out), ("synthetic", synthetic)):
+        if len(one) < SUBJECTS_LEAST:
+            raise CohortError(f"judge: {len(one)} {name} subjects; give at least {SUBJECTS_LEAST}")
+        if one.n_codes != held_out.n_codes:
+            raise CohortError(
+                f"judge: {name} subjects of {one.n_codes} codes, held-out ones of {held_out.n_codes}; "
+                "read all with one vocabulary"
+            )
 
 
 def passed(verdict: dict[str, Any]) -> bool:
