@@ -134,27 +134,18 @@ def _certify(
 
 
 def show_certificate(console: Console, certificate: Certificate) -> None:
-    """The worst of every gate over all rules and seeds, a column per method."""
+    """The worst of every gate over all rules and seeds, a column per method; what is drawn only stands apart."""
     from caretrace.explain.faithfulness import BOUNDS, MEANING
+    from caretrace.explain.methods import METHODS
 
     methods = certificate.methods()
-    gates = {method: certificate.gates(method) for method in methods}
-    names = [name for name in BOUNDS if any(name in found for found in gates.values())]
+    judged = [method for method in methods if METHODS[method].kind != "attention"]
+    drawn = [method for method in methods if METHODS[method].kind == "attention"]
+    _gate_table(console, certificate, "Gates: the worst over all rules and seeds; ✗ where it failed", judged)
+    _gate_table(console, certificate, "Drawn only, never importance", drawn)
     console.table(
-        "Gates: the worst over all rules and seeds; ✗ where it failed",
-        ["gate", "bound", *methods],
-        [
-            [
-                name,
-                f"{BOUNDS[name][1]} {BOUNDS[name][0]:g}",
-                *(_cell(gates[method].get(name)) for method in methods),
-            ]
-            for name in names
-        ],
-    )
-    console.table(
-        "What was explained",
-        ["rule", "seed", "model's AUROC", "records", f"recovery ({methods[0]})", f"decoy ({methods[0]})"],
+        f"What was explained; gates of {methods[0]}",
+        ["rule", "seed", "AUROC", "records", "recovery", "decoy"],
         [
             [
                 each.rule,
@@ -168,14 +159,41 @@ def show_certificate(console: Console, certificate: Certificate) -> None:
     )
     for method in methods:
         console.say(f"{method}: {certificate.heading(method)}")
-    for name in names:
-        console.say(f"  {name}: {MEANING[name]}")
+    for name in BOUNDS:
+        if any(name in certificate.gates(method) for method in methods):
+            console.say(f"  {name}: {MEANING[name]}")
+
+
+def _gate_table(console: Console, certificate: Certificate, title: str, methods: list[str]) -> None:
+    from caretrace.explain.faithfulness import BOUNDS
+
+    gates = {method: certificate.gates(method) for method in methods}
+    names = [name for name in BOUNDS if any(name in found for found in gates.values())]
+    if names:
+        console.table(
+            title,
+            ["gate", "bound", *(_SHORT.get(method, method) for method in methods)],
+            [
+                [name, _bound(*BOUNDS[name]), *(_cell(gates[method].get(name)) for method in methods)]
+                for name in names
+            ],
+        )
+
+
+# Column headings that let four methods stand beside each other in 80 columns.
+_SHORT = {"integrated_gradients": "IG", "gradient_shap": "SHAP"}
+_SIGNS = {"at least": "≥", "above": ">", "at most": "≤", "below": "<"}
+
+
+def _bound(value: float, direction: str) -> str:
+    return f"{_SIGNS[direction]} {value:g}"
 
 
 def _cell(gate: Any) -> str:
     if gate is None:
         return "–"
-    return f"{gate.value:.3g}" + ("" if gate.passed else " ✗")
+    digits = ".1e" if 0 < abs(gate.value) < 1e-3 else ".3g"
+    return f"{gate.value:{digits}}" + ("" if gate.passed else " ✗")
 
 
 def _event(each: dict[str, Any]) -> list[Any]:
