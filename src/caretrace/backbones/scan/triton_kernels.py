@@ -85,6 +85,25 @@ def _softplus(x):  # type: ignore[no-untyped-def]
 
 
 @_kernel
+def _load_two(first, second, at, on):  # type: ignore[no-untyped-def]
+    return tl.load(first + at, mask=on, other=0.0), tl.load(second + at, mask=on, other=0.0)
+
+
+@_kernel
+def _rates(decay, channel, state, channels, states):  # type: ignore[no-untyped-def]
+    on, has = channel < channels, state < states
+    both = on[:, None] & has[None, :]
+    return on, has, both, tl.load(decay + channel[:, None] * states + state[None, :], mask=both, other=0.0)
+
+
+@_kernel
+def _kept_at(chunk, channel, state, channels, states):  # type: ignore[no-untyped-def]
+    # Channels and states are rounded up to 16, as kept_shape says.
+    row = chunk * tl.cdiv(channels, 16) * 16 + channel[:, None]
+    return row * tl.cdiv(states, 16) * 16 + state[None, :]
+
+
+@_kernel
 def _forward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     inputs, delta, decay, writes, reads, skip, gate, bias, outputs, kept, steps, channels, states,
     KEEP: tl.constexpr, CHUNK: tl.constexpr, BLOCK: tl.constexpr, STATES: tl.constexpr,  # noqa: N803
@@ -92,17 +111,14 @@ def _forward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     sample = tl.program_id(0).to(tl.int64)
     channel = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     state = tl.arange(0, STATES)
-    on, has = channel < channels, state < states
-    both = on[:, None] & has[None, :]
-    rates = tl.load(decay + channel[:, None] * states + state[None, :], mask=both, other=0.0)
-    passing, shift = tl.load(skip + channel, mask=on, other=0.0), tl.load(bias + channel, mask=on, other=0.0)
+    on, has, both, rates = _rates(decay, channel, state, channels, states)
+    passing, shift = _load_two(skip, bias, channel, on)
     hidden = tl.zeros([BLOCK, STATES], dtype=tl.float32)
-    kept_channels, kept_states = tl.cdiv(channels, 16) * 16, tl.cdiv(states, 16) * 16
     for t in range(steps):
         if KEEP:  # noqa: SIM102 - known when compiled
             if t % CHUNK == 0:
                 chunk = sample * tl.cdiv(steps, CHUNK) + t // CHUNK
-                to = kept + (chunk * kept_channels + channel[:, None]) * kept_states + state[None, :]
+                to = kept + _kept_at(chunk, channel, state, channels, states)
                 tl.store(to, hidden, mask=both)
         row = sample * steps + t
         x = tl.load(inputs + row * channels + channel, mask=on, other=0.0)
@@ -131,72 +147,71 @@ def _again(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
 
 
 @_kernel
-def _step_back(d_hidden, d_read, before, rates, step, x, write, look):  # type: ignore[no-untyped-def]
+def _step_back(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
+    d_hidden, d_read, before, rates, step, x, write, look, to_writes, to_reads, has
+):
     # The equations stand beside backward_group in kernels.cpp. Lanes beyond the last channel have x = 0.
     fading = tl.exp(step[:, None] * rates)
     entering = (step * x)[:, None]
     after = fading * before + entering * write[None, :]
     d_hidden += d_read[:, None] * look[None, :]
-    d_look, d_write = tl.sum(d_read[:, None] * after, 0), tl.sum(entering * d_hidden, 0)
+    tl.store(to_reads, tl.sum(d_read[:, None] * after, 0), mask=has)
+    tl.store(to_writes, tl.sum(entering * d_hidden, 0), mask=has)
     d_entering = tl.sum(d_hidden * write[None, :], 1)
     d_hidden *= fading
-    return d_hidden, tl.sum(after * look[None, :], 1), d_look, d_write, d_entering, d_hidden * before
+    return d_hidden, tl.sum(after * look[None, :], 1), d_entering, d_hidden * before
 
 
 @_kernel
-def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0915, PLR0917
+def _store_three(at, on, first, to_first, second, to_second, third, to_third):  # type: ignore[no-untyped-def]
+    tl.store(to_first + at, first, mask=on)
+    tl.store(to_second + at, second, mask=on)
+    tl.store(to_third + at, third, mask=on)
+
+
+@_kernel
+def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     inputs, delta, decay, writes, reads, skip, gate, bias, kept, d_outputs, scratch,
     d_inputs, d_delta, d_gate, d_writes, d_reads, d_decay, d_skip, d_bias, batch, steps, channels, states,
     CHUNK: tl.constexpr, BLOCK: tl.constexpr, STATES: tl.constexpr,  # noqa: N803
 ):  # fmt: skip
-    sample = tl.program_id(0).to(tl.int64)
-    block = tl.program_id(1)
+    sample, block = tl.program_id(0).to(tl.int64), tl.program_id(1)
     lane, state = tl.arange(0, BLOCK), tl.arange(0, STATES)
     channel = block * BLOCK + lane
-    on, has = channel < channels, state < states
-    both = on[:, None] & has[None, :]
-    rates = tl.load(decay + channel[:, None] * states + state[None, :], mask=both, other=0.0)
-    passing, shift = tl.load(skip + channel, mask=on, other=0.0), tl.load(bias + channel, mask=on, other=0.0)
-    kept_channels, kept_states = tl.cdiv(channels, 16) * 16, tl.cdiv(states, 16) * 16
+    on, has, both, rates = _rates(decay, channel, state, channels, states)
+    passing, shift = _load_two(skip, bias, channel, on)
     chunks = tl.cdiv(steps, CHUNK)
-    mine = scratch + (sample * tl.num_programs(1) + block) * CHUNK * BLOCK * STATES
-    mine += lane[:, None] * STATES + state[None, :]
+    place = (sample * tl.num_programs(1) + block) * CHUNK * BLOCK + lane[:, None]
+    mine = scratch + place * STATES + state[None, :]
     d_hidden, d_rates = tl.zeros([BLOCK, STATES], tl.float32), tl.zeros([BLOCK, STATES], tl.float32)
     d_passing, d_shift = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     for back in range(chunks):
-        chunk = chunks - 1 - back
-        start = chunk * CHUNK
+        start = (chunks - 1 - back) * CHUNK
         stop = tl.minimum(steps - start, CHUNK)
-        at = ((sample * chunks + chunk) * kept_channels + channel[:, None]) * kept_states + state[None, :]
+        at = _kept_at(sample * chunks + chunks - 1 - back, channel, state, channels, states)
         hidden = tl.load(kept + at, mask=both, other=0.0)
         _again(inputs, delta, writes, mine, hidden, rates, shift, sample * steps + start, stop, channels, states,
                channel, state, BLOCK, STATES)  # fmt: skip
         tl.debug_barrier()
         for reverse in range(stop):
             row = sample * steps + start + stop - 1 - reverse
-            here = row * channels + channel
-            x, z = tl.load(inputs + here, mask=on, other=0.0), tl.load(gate + here, mask=on, other=0.0)
-            raw = tl.load(delta + here, mask=on, other=0.0) + shift
-            d_out = tl.load(d_outputs + here, mask=on, other=0.0)
-            write = tl.load(writes + row * states + state, mask=has, other=0.0)
-            look = tl.load(reads + row * states + state, mask=has, other=0.0)
+            here, selected = row * channels + channel, row * states + state
+            x, z = _load_two(inputs, gate, here, on)
+            raw, d_out = _load_two(delta, d_outputs, here, on)
+            write, look = _load_two(writes, reads, selected, has)
             before = tl.load(mine + (stop - 1 - reverse) * BLOCK * STATES)
-            step, opened = _softplus(raw), _sigmoid(z)
+            step, opened = _softplus(raw + shift), _sigmoid(z)
             d_read = d_out * z * opened
-            d_hidden, read, d_look, d_write, d_entering, d_exponent = _step_back(
-                d_hidden, d_read, before, rates, step, x, write, look
+            part = block.to(tl.int64) * batch * steps * states + selected
+            d_hidden, read, d_entering, d_exponent = _step_back(
+                d_hidden, d_read, before, rates, step, x, write, look, d_writes + part, d_reads + part, has
             )
-            part = (block.to(tl.int64) * batch * steps + row) * states + state
-            tl.store(d_reads + part, d_look, mask=has)
-            tl.store(d_writes + part, d_write, mask=has)
-            d_raw = (tl.sum(d_exponent * rates, 1) + d_entering * x) * _sigmoid(raw)
+            d_raw = (tl.sum(d_exponent * rates, 1) + d_entering * x) * _sigmoid(raw + shift)
+            d_z = d_out * (read + passing * x) * opened * (1.0 + z * (1.0 - opened))
+            d_x = d_entering * step + d_read * passing
+            _store_three(here, on, d_x, d_inputs, d_raw, d_delta, d_z, d_gate)
             d_rates += d_exponent * step[:, None]
-            d_passing += d_read * x
-            d_shift += d_raw
-            tl.store(d_inputs + here, d_entering * step + d_read * passing, mask=on)
-            tl.store(d_delta + here, d_raw, mask=on)
-            slope = opened * (1.0 + z * (1.0 - opened))
-            tl.store(d_gate + here, d_out * (read + passing * x) * slope, mask=on)
+            d_passing, d_shift = d_passing + d_read * x, d_shift + d_raw
         tl.debug_barrier()
     of_sample = sample * channels + channel
     tl.store(d_decay + of_sample[:, None] * states + state[None, :], d_rates, mask=both)
