@@ -135,6 +135,6 @@ def _json(frame: pl.DataFrame) -> list[dict[str, Any]]:
     times = [name for name, dtype in frame.schema.items() if dtype == pl.Datetime]
     floats = [name for name, dtype in frame.schema.items() if dtype.is_float()]
     return frame.with_columns(
-        *(pl.col(name).dt.to_string("iso") for name in times),
+        *(pl.col(name).dt.to_string("iso:strict") for name in times),
         *(pl.when(pl.col(name).is_finite()).then(pl.col(name)).alias(name) for name in floats),
     ).to_dicts()
