@@ -78,7 +78,7 @@ def test_a_fresh_hold_out_passes_every_gate():
 
 # Each fault, the gates meant for it, and the parts of the verdict they stand in.
 FAULTS = {
-    "collapse": ({"excess_codes", "excess_pairs", "distinct_codes", "coverage"}, "fidelity neighbours"),
+    "collapse": ({"excess_codes", "excess_pairs", "distinct_codes", "prevalence_r2"}, "fidelity"),
     "copies": ({"nnaa", "exact_copies_long", "distance_membership_auroc"}, "neighbours privacy"),
     "independent": ({"excess_pairs", "excess_next_pairs", "two_sample_auroc"}, "fidelity two-sample"),
     "sexes": ({"conditioning_sex", "sex_violations"}, "two-sample validity"),
