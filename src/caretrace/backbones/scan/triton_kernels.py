@@ -163,6 +163,12 @@ def _step_back(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
 
 
 @_kernel
+def _store_two(at, on, first, to_first, second, to_second):  # type: ignore[no-untyped-def]
+    tl.store(to_first + at, first, mask=on)
+    tl.store(to_second + at, second, mask=on)
+
+
+@_kernel
 def _store_three(at, on, first, to_first, second, to_second, third, to_third):  # type: ignore[no-untyped-def]
     tl.store(to_first + at, first, mask=on)
     tl.store(to_second + at, second, mask=on)
@@ -208,12 +214,12 @@ def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
             )
             d_raw = (tl.sum(d_exponent * rates, 1) + d_entering * x) * _sigmoid(raw + shift)
             d_z = d_out * (read + passing * x) * opened * (1.0 + z * (1.0 - opened))
-            d_x = d_entering * step + d_read * passing
-            _store_three(here, on, d_x, d_inputs, d_raw, d_delta, d_z, d_gate)
+            _store_three(
+                here, on, d_entering * step + d_read * passing, d_inputs, d_raw, d_delta, d_z, d_gate
+            )
             d_rates += d_exponent * step[:, None]
             d_passing, d_shift = d_passing + d_read * x, d_shift + d_raw
         tl.debug_barrier()
     of_sample = sample * channels + channel
     tl.store(d_decay + of_sample[:, None] * states + state[None, :], d_rates, mask=both)
-    tl.store(d_skip + of_sample, d_passing, mask=on)
-    tl.store(d_bias + of_sample, d_shift, mask=on)
+    _store_two(of_sample, on, d_passing, d_skip, d_shift, d_bias)
