@@ -193,14 +193,13 @@ def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
     d_passing, d_shift = tl.zeros([BLOCK], tl.float32), tl.zeros([BLOCK], tl.float32)
     for back in range(chunks):
         start = (chunks - 1 - back) * CHUNK
-        stop = tl.minimum(steps - start, CHUNK)
+        first, stop = sample * steps + start, tl.minimum(steps - start, CHUNK)
         at = _kept_at(sample * chunks + chunks - 1 - back, channel, state, channels, states)
         hidden = tl.load(kept + at, mask=both, other=0.0)
-        _again(inputs, delta, writes, mine, hidden, rates, shift, sample * steps + start, stop, channels, states,
-               channel, state, BLOCK, STATES)  # fmt: skip
+        _again(inputs, delta, writes, mine, hidden, rates, shift, first, stop, channels, states, channel, state, BLOCK, STATES)  # fmt: skip  # noqa: E501
         tl.debug_barrier()
         for reverse in range(stop):
-            row = sample * steps + start + stop - 1 - reverse
+            row = first + stop - 1 - reverse
             here, selected = row * channels + channel, row * states + state
             x, z = _load_two(inputs, gate, here, on)
             raw, d_out = _load_two(delta, d_outputs, here, on)
@@ -214,9 +213,8 @@ def _backward(  # type: ignore[no-untyped-def]  # noqa: PLR0913, PLR0917
             )
             d_raw = (tl.sum(d_exponent * rates, 1) + d_entering * x) * _sigmoid(raw + shift)
             d_z = d_out * (read + passing * x) * opened * (1.0 + z * (1.0 - opened))
-            _store_three(
-                here, on, d_entering * step + d_read * passing, d_inputs, d_raw, d_delta, d_z, d_gate
-            )
+            d_x = d_entering * step + d_read * passing
+            _store_three(here, on, d_x, d_inputs, d_raw, d_delta, d_z, d_gate)
             d_rates += d_exponent * step[:, None]
             d_passing, d_shift = d_passing + d_read * x, d_shift + d_raw
         tl.debug_barrier()
