@@ -171,6 +171,10 @@ def test_violations_are_counted_as_by_hand():
     assert found.sex.tolist() == [0, 3, 1]  # code 1 is for women, on a man; code 2 the other way
     assert found.age.tolist() == [0, 3, 1]  # code 1 from 15, at 10; code 2 up to 17, at 60
     assert found.duplicates == 1
+    assert found.sex_rate == 1  # all four limited codes are on the wrong sex, so there is no spread
+    assert found.sex_error == 0
+    fair = validity.violations(histories, np.zeros(3, int), np.array([9, 124, 124]), np.ones((3, 2), bool))
+    assert (fair.limited_age, fair.age_rate) == (2, 1)
 
 
 def test_planted_generators_keep_what_they_say_they_keep(sets):
@@ -184,6 +188,9 @@ def test_planted_generators_keep_what_they_say_they_keep(sets):
             np.bincount(a.code, minlength=a.n_codes), np.bincount(b.code, minlength=b.n_codes)
         )
     assert not np.array_equal(dealt.code, fresh.code)
+    other = shuffled_sexes(fresh)
+    assert np.array_equal(np.sort(cells(other)), np.sort(cells(fresh)))
+    assert 0.3 < (other.sex != fresh.sex).mean() < 0.6
     half = copies(train, 1000, share=0.5)
     assert copy_rate(train, half.take(np.arange(500)))[0] == 1
     assert copy_rate(train, half.take(np.arange(500, 1000)), longest=8)[0] == 0

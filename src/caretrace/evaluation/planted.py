@@ -44,8 +44,12 @@ def independent_marginals(train: Histories, n: int, seed: int = 0) -> Histories:
 
 
 def shuffled_sexes(real: Histories, seed: int = 0) -> Histories:
-    """Real histories whose sexes are dealt out anew."""
-    return dataclasses.replace(real, sex=np.random.default_rng(seed).permutation(real.sex))
+    """Real histories whose sexes are dealt out anew among subjects of one age: women stay as old as they were."""
+    chance = np.random.default_rng(seed).random(len(real))
+    slots, drawn = np.argsort(real.age, kind="stable"), np.lexsort((chance, real.age))
+    sex = np.empty_like(real.sex)
+    sex[slots] = real.sex[drawn]
+    return dataclasses.replace(real, sex=sex)
 
 
 def shuffled_visits(real: Histories, seed: int = 0) -> Histories:

@@ -20,6 +20,8 @@ class Violations:
         sex: `[code]`, codes on the wrong sex.
         age: `[code]`, codes outside their ages; age is that of the first visit.
         duplicates: Codes that stood in their visit before.
+        sex_error: Standard error of `sex_rate`, subjects as a whole (one person's codes go wrong together).
+        age_error: Standard error of `age_rate`, likewise.
     """
 
     tokens: int
@@ -28,6 +30,8 @@ class Violations:
     sex: Ints
     age: Ints
     duplicates: int
+    sex_error: float
+    age_error: float
 
     @property
     def sex_rate(self) -> float:
@@ -59,14 +63,25 @@ def violations(
     """
     code, subject = histories.code, histories.token_subject
     age, sex = histories.age[subject], histories.sex[subject]
-    limited = (age_first > 0) | (age_last < age_most)
+    limited_sex, limited_age = (sexes.sum(1) < SEXES)[code], ((age_first > 0) | (age_last < age_most))[code]
+    wrong_sex, wrong_age = ~sexes[code, sex], (age < age_first[code]) | (age > age_last[code])
     n = histories.n_codes
     clean = histories.with_codes_sorted()
     return Violations(
         tokens=len(code),
-        limited_sex=int((sexes.sum(1) < SEXES)[code].sum()),
-        limited_age=int(limited[code].sum()),
-        sex=np.bincount(code[~sexes[code, sex]], minlength=n),
-        age=np.bincount(code[(age < age_first[code]) | (age > age_last[code])], minlength=n),
+        limited_sex=int(limited_sex.sum()),
+        limited_age=int(limited_age.sum()),
+        sex=np.bincount(code[wrong_sex], minlength=n),
+        age=np.bincount(code[wrong_age], minlength=n),
         duplicates=len(code) - len(clean.code),
+        sex_error=_error(subject[limited_sex], wrong_sex[limited_sex]),
+        age_error=_error(subject[limited_age], wrong_age[limited_age]),
     )
+
+
+def _error(subject: Ints, wrong: Bools) -> float:
+    """Standard error of a ratio over subjects (Cochran 1977, Sampling techniques, section 6.4)."""
+    if not len(subject):
+        return 0.0
+    residual = np.bincount(subject, wrong - wrong.mean())
+    return float(np.sqrt((residual**2).sum()) / len(subject))

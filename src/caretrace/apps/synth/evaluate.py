@@ -331,16 +331,26 @@ def judge_validity(verdict: Verdict, sets: Sets, _draws: fidelity.Plan, known: E
         validity.violations(one, limits.age_first, limits.age_last, limits.sexes)
         for one in (synthetic, held_out)
     )
-    for name, rate, usual, n in (
-        ("sex_violations", ours.sex_rate, real.sex_rate, (ours.limited_sex, real.limited_sex)),
-        ("age_violations", ours.age_rate, real.age_rate, (ours.limited_age, real.limited_age)),
-        ("duplicates", ours.duplicate_rate, real.duplicate_rate, (ours.tokens, real.tokens)),
+    for name, rate, usual, spread, n in (
+        (
+            "sex_violations",
+            ours.sex_rate,
+            real.sex_rate,
+            real.sex_error,
+            (ours.limited_sex, real.limited_sex),
+        ),
+        (
+            "age_violations",
+            ours.age_rate,
+            real.age_rate,
+            real.age_error,
+            (ours.limited_age, real.limited_age),
+        ),
+        ("duplicates", ours.duplicate_rate, real.duplicate_rate, 0.0, (ours.tokens, real.tokens)),
     ):
         if not n[0] or not n[1]:
             continue
-        error = float(
-            np.sqrt(usual * (1 - usual) * (1 / n[0] + 1 / n[1]))
-        )  # none allowed where real ones have none
+        error = spread * float(np.sqrt(1 + n[1] / n[0]))  # none is allowed where real subjects have none
         verdict.figure(name, rate)
         verdict.floor(name, usual)
         verdict.most(name, rate, usual + SPREADS * error)
