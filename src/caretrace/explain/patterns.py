@@ -9,6 +9,7 @@ import numpy as np
 
 from caretrace import schema
 from caretrace.data.batch import EventBatch
+from caretrace.data.clock import HOURS_PER_WEEK
 from caretrace.explain.attribution import Attribution
 from caretrace.explain.groups import codes as by_code
 from caretrace.explain.groups import windows
@@ -75,7 +76,11 @@ def at_landmark(sample: EventBatch, hours_earlier: float) -> EventBatch:
     later = sample.time_hours > -hours_earlier
     seen = sample.without(later)
     moved = (seen.time_hours + hours_earlier).masked_fill(seen.padding_mask, 0.0)
-    return replaced(seen, time_hours=moved, hour_of_week=(seen.hour_of_week - hours_earlier) % 168)
+    clocks = {"hour_of_week": (seen.hour_of_week - hours_earlier) % HOURS_PER_WEEK}
+    since = vars(seen).get("hours_since_admission")
+    if since is not None:
+        clocks["hours_since_admission"] = since - hours_earlier
+    return replaced(seen, time_hours=moved, **clocks)
 
 
 @dataclasses.dataclass(frozen=True)
