@@ -58,7 +58,8 @@ def settings(config: type[Any], prefix: str = "") -> list[Setting]:
         if dataclasses.is_dataclass(kind):
             found += settings(typing.cast(type, kind), f"{prefix}{field.name}.")
         else:
-            found.append(Setting(prefix + field.name, _typed(field.default), meanings.get(field.name, "")))
+            default = field.default if field.default is not dataclasses.MISSING else field.default_factory()  # type: ignore[misc]
+            found.append(Setting(prefix + field.name, _typed(default), meanings.get(field.name, "")))
     return found
 
 

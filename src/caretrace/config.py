@@ -96,6 +96,8 @@ def _plain(value: Any) -> Any:
         return [_plain(item) for item in value]
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(item) for name, item in value.items()}
     return value
 
 
@@ -129,6 +131,10 @@ def _convert(hint: Any, value: Any, key: str) -> Any:
         if not isinstance(value, Mapping):
             raise ConfigError(f"{key}: expected settings inside it, got {value!r}")
         return from_dict(typing.cast(type, hint), value, key + ".")
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"{key}: expected settings inside it, got {value!r}")
+        return {str(name): _convert(arguments[1], item, f"{key}.{name}") for name, item in value.items()}
     if origin is tuple:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise ConfigError(f"{key}: expected a list such as [1, 2], got {value!r}")

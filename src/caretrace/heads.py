@@ -30,10 +30,22 @@ class RiskHead(nn.Module):
         return self.layers(hidden)[:, 0]
 
     @staticmethod
-    def loss(logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
-        """Mean binary cross-entropy over the samples whose outcome is known (not NaN); 0 if none is."""
+    def loss(
+        logit: Float[Tensor, "batch"],
+        outcome: Float[Tensor, "batch"],
+        weight: Float[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Mean binary cross-entropy over the samples whose outcome is known (not NaN); 0 if none is.
+
+        Args:
+            logit: Logit per sample.
+            outcome: 0 or 1, NaN where unknown.
+            weight: By what each sample's loss is multiplied; of mean 1 over all samples, or the loss is scaled.
+        """
         known = ~torch.isnan(outcome)
-        total = F.binary_cross_entropy_with_logits(logit[known], outcome[known], reduction="sum")
+        total = F.binary_cross_entropy_with_logits(
+            logit[known], outcome[known], None if weight is None else weight[known], reduction="sum"
+        )
         return total / known.sum().clamp(min=1)
 
     @classmethod

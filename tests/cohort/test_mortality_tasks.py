@@ -14,10 +14,10 @@ TASKS = Path(str(files("caretrace.apps").joinpath("mortality", "tasks")))
 FILES = sorted(TASKS.glob("*.yaml"))
 
 
-def test_five_tasks_ship() -> None:
+def test_seven_tasks_ship() -> None:
     assert [path.stem for path in FILES] == [
         "in_hospital_death_24h", "in_hospital_death_48h", "in_icu_death_24h", "in_icu_death_48h",
-        "physionet_2012_48h",
+        "in_icu_death_trajectory", "physionet_2012_48h", "physionet_2012_trajectory",
     ]  # fmt: skip
 
 
@@ -27,6 +27,10 @@ def test_each_says_what_it_is_for_and_predicts_at_the_hour_of_its_name(path: Pat
     assert len(task.description) > 100
     assert task.trigger == "icu_admission"
     assert task.index_window is not None
+    if path.stem.endswith("_trajectory"):
+        assert len(task.landmarks) > 3
+        assert task.index_window.end.landmark
+        return
     assert task.index_window.end.offset.total_seconds() / 3600 == float(
         path.stem.split("_")[-1].removesuffix("h")
     )

@@ -13,6 +13,7 @@ from torch import nn
 
 from caretrace.application import Application
 from caretrace.application.hub import fetch, push
+from caretrace.application.texts import bundle_reader
 from caretrace.config import from_dict
 from caretrace.data.inputs import Inputs
 from caretrace.data.samples import Preprocessor, Samples
@@ -45,12 +46,15 @@ class Predictor:
     path: Path
 
     @classmethod
-    def from_pretrained(cls, application: Application, source: Path | str) -> Predictor:
+    def from_pretrained(
+        cls, application: Application, source: Path | str, *, text_encoder: Path | str | None = None
+    ) -> Predictor:
         """Load a bundle.
 
         Args:
             application: The application it should belong to.
             source: Its folder, or `owner/name` on the Hugging Face hub.
+            text_encoder: Folder or hub id of the pretrained text encoder, if it has moved since the training.
 
         Raises:
             BundleError: The bundle is damaged, or belongs to another application or version.
@@ -62,7 +66,10 @@ class Predictor:
             raise BundleError(f"{folder} is a bundle of {bundle.application!r}, not of {application.name!r}")
         try:
             config = from_dict(application.config_class, bundle.parts["config"])
-            preprocessor = Preprocessor.from_dict(bundle.parts["preprocessor"])
+            preprocessor = dataclasses.replace(
+                Preprocessor.from_dict(bundle.parts["preprocessor"]),
+                texts=bundle_reader(folder, config, text_encoder),
+            )
             members = []
             for weights in bundle.members:
                 model = application.model(preprocessor, config)

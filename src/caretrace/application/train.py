@@ -19,11 +19,13 @@ from caretrace.application.predictor import member_logits
 from caretrace.application.run import Run, describe
 from caretrace.application.streaming import sample_of, stored
 from caretrace.application.tasks import find_task
+from caretrace.application.texts import ENCODER, keep_encoder, kept_reader, saved_reader
 from caretrace.cohort import Labels, Task, build_labels, read_labels
 from caretrace.comparators import ComparatorInput, FittedComparators, fit_all
 from caretrace.data.inputs import Inputs
 from caretrace.data.samples import Preprocessor, Samples
 from caretrace.data.store import SampleStore
+from caretrace.data.text import save_encoder
 from caretrace.dataset import Dataset
 from caretrace.errors import CohortError
 from caretrace.evaluation import PlattScaling, auprc, auroc, brier, ece, shift_to_base_rate
@@ -112,11 +114,12 @@ def _prepare(given: _Given, run: Run, *, resume: bool) -> _Ready:
         run.require_same(asked)
     found = _labels(run, dataset, what)
     inputs = _inputs(given, found)
-    preprocessor = _preprocessor(run, application, inputs[schema.TRAIN], config)
+    preprocessor = _preprocessor(run, given, inputs[schema.TRAIN])
     # Nothing is written before it is clear that the labels can be learned from and the model be built.
     application.model(preprocessor, config)
     if not resume:
         run.start(asked, dataset)
+    keep_encoder(preprocessor.texts, run.path)
     run.keep(found, preprocessor)
     samples = {split: preprocessor.transform(part) for split, part in inputs.items()}
     train: Samples | SampleStore = samples[schema.TRAIN]
@@ -148,7 +151,7 @@ def _finish(given: _Given, ready: _Ready, run: Run, members: list[nn.Module], be
         "calibration": calibration.to_dict(),
         "metrics": metrics,
     }
-    _write_bundle(run, given.application, ready.labels, parts, members, comparators)
+    _write_bundle(run, given.application, ready, parts, members, comparators)
     return run.read()
 
 
@@ -200,7 +203,7 @@ def _calibrate(
 def _write_bundle(
     run: Run,
     application: Application,
-    labels: Labels,
+    ready: _Ready,
     parts: dict[str, Any],
     members: list[nn.Module],
     comparators: FittedComparators,
@@ -209,9 +212,11 @@ def _write_bundle(
         return
     texts = {
         "README.md": model_card(run.read(), application),
-        "task.yaml": labels.task.to_yaml() if labels.task else "",
+        "task.yaml": ready.labels.task.to_yaml() if ready.labels.task else "",
     }
     with whole_folder(run.bundle) as folder:
+        if ready.preprocessor.texts is not None:
+            save_encoder(ready.preprocessor.texts.encoder, folder / ENCODER)
         comparators.save(folder / "comparators")
         write_bundle(folder, application.name, parts, [member.state_dict() for member in members], texts)
 
@@ -256,10 +261,15 @@ def _inputs(given: _Given, labels: Labels) -> dict[str, Inputs]:
     return inputs
 
 
-def _preprocessor(run: Run, application: Application, train: Inputs, config: Any) -> Preprocessor:
+def _preprocessor(run: Run, given: _Given, train: Inputs) -> Preprocessor:
+    def tell(done: int, total: int) -> None:
+        given.progress("embedding texts", done, total)
+
     if run.preprocessor.exists():
-        return Preprocessor.from_dict(read_json(run.preprocessor))
-    return application.preprocess(train, config)
+        fitted = Preprocessor.from_dict(read_json(run.preprocessor))
+        return dataclasses.replace(fitted, texts=saved_reader(run.path, given.config, tell))
+    fitted = given.application.preprocess(train, given.config)
+    return dataclasses.replace(fitted, texts=kept_reader(fitted.texts, run.path, given.config, tell))
 
 
 def _comparators(

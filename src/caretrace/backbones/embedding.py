@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from caretrace.backbones.cells import Cells, find_cells
 from caretrace.backbones.text_embedding import TextEmbedding
 from caretrace.backbones.time_encoding import StepTimes, TimeEncoding
-from caretrace.data.batch import EventBatch
+from caretrace.data.batch import NO_TEXT, EventBatch
 from caretrace.data.clock import HOURS_PER_WEEK
 from caretrace.errors import ConfigError
 
@@ -159,9 +159,10 @@ class StepEmbedding(nn.Module):
         code_dropout: Probability, in training, that a sample is shown without one of its codes.
         step_hours: Length of a step, hours.
         n_steps: Steps, the one for older measurements included.
+        texts: Embedding of the texts, summed over the measurements of a step; without it they are not read.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - there is no config below the applications
         self,
         *,
         n_codes: int,
@@ -172,6 +173,7 @@ class StepEmbedding(nn.Module):
         code_dropout: float,
         step_hours: float,
         n_steps: int,
+        texts: TextEmbedding | None = None,
     ) -> None:
         super().__init__()
         self.n_codes, self.n_steps, self.step_hours = n_codes, n_steps, step_hours
@@ -195,6 +197,7 @@ class StepEmbedding(nn.Module):
         }
         starts = itertools.accumulate(lengths.values(), initial=0)
         self._first = dict(zip(lengths, starts, strict=False))
+        self.texts = texts
         self.norm = nn.LayerNorm(d_model)
         self.dropout = nn.Dropout(dropout)
 
@@ -203,7 +206,8 @@ class StepEmbedding(nn.Module):
     ) -> tuple[Float[Tensor, "batch step d_model"], Bool[Tensor, "batch step"]]:
         """Hidden vectors of every step, and a padding mask that is all False."""
         cells = find_cells(batch, n_codes=self.n_codes, n_steps=self.n_steps, step_hours=self.step_hours)
-        kept = self._kept(len(batch), cells)
+        kept_codes = self._kept(len(batch), cells)
+        kept = torch.ones_like(cells.count) if kept_codes is None else kept_codes[cells.row, cells.code]
         again = cells.again * kept
         new, known = self._new(cells), self._known(cells)
         # A decaying sum, topped up to 1 at each measurement, gives exp(-age / 6 h) of every code.
@@ -220,6 +224,8 @@ class StepEmbedding(nn.Module):
         ]
         fresh, change, recent = self._mix(terms, 3 * size).view(3, len(batch), self.n_steps, -1)
         hidden = fresh + change.cumsum(1) + _decayed(recent, decay)
+        if self.texts is not None:
+            hidden = hidden + self._said(batch, self.texts, kept_codes)
         padding = torch.zeros(len(batch), self.n_steps, dtype=torch.bool, device=hidden.device)
         return self.dropout(self.norm(hidden)), padding
 
@@ -281,12 +287,21 @@ class StepEmbedding(nn.Module):
         ):  # which has no sparse product, and no backward of it
             return torch.sparse.mm(mixing, table)
 
-    def _kept(self, n_samples: int, cells: Cells) -> Tensor:
-        """Weight of each cell: in training whole codes are dropped per sample and the rest scaled up."""
+    def _kept(self, n_samples: int, cells: Cells) -> Tensor | None:
+        """Weight of each [sample, code]: in training whole codes are dropped per sample, the rest scaled up."""
         if not self.training or self.code_dropout == 0:
-            return torch.ones(len(cells.row), device=cells.row.device)
+            return None
         kept = torch.rand(n_samples, self.n_codes, device=cells.row.device) >= self.code_dropout
-        return kept[cells.row, cells.code].float() / (1.0 - self.code_dropout)
+        return kept.float() / (1.0 - self.code_dropout)
+
+    def _said(self, batch: EventBatch, texts: TextEmbedding, kept_codes: Tensor | None) -> Tensor:
+        """Sum of the texts of each step, [batch, step, d_model]; a dropped code takes its texts with it."""
+        said = texts(batch.text_id.masked_fill(batch.padding_mask, NO_TEXT))
+        if kept_codes is not None:
+            said = said * kept_codes.gather(1, batch.code)[..., None]
+        age = (-batch.time_hours / self.step_hours).floor().clamp(max=self.n_steps - 1).long()
+        target = (self.n_steps - 1 - age)[..., None].expand_as(said)
+        return said.new_zeros(len(batch), self.n_steps, said.shape[-1]).scatter_add(1, target, said)
 
 
 def _decayed(added: Tensor, decay: float) -> Tensor:

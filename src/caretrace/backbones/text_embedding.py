@@ -1,5 +1,7 @@
 """Texts → hidden vectors: rows of a frozen matrix that a language model filled once, and a projection."""
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -7,6 +9,18 @@ from torch import Tensor, nn
 
 from caretrace.data.batch import NO_TEXT
 from caretrace.errors import ConfigError
+
+
+@runtime_checkable
+class TextVectors(Protocol):
+    """Vectors of texts that may become more (`data.text.TextReader`)."""
+
+    matrix: np.ndarray
+
+    @property
+    def width(self) -> int:
+        """Numbers per vector."""
+        ...
 
 
 class TextEmbedding(nn.Module):
@@ -17,21 +31,34 @@ class TextEmbedding(nn.Module):
 
     Args:
         matrix: One row per text, [text, width]: a tensor, which moves with the module to its device, or a
-            NumPy array or memory map, which stays where it is.
+            NumPy array or memory map, which stays where it is; or what has such an array as its `matrix`.
         d_model: Width of the embedding.
     """
 
-    def __init__(self, matrix: Tensor | np.ndarray, *, d_model: int) -> None:
+    def __init__(self, matrix: Tensor | np.ndarray | TextVectors, *, d_model: int) -> None:
         super().__init__()
-        if matrix.ndim != 2 or matrix.dtype not in _KINDS:
+        found = matrix if isinstance(matrix, Tensor | np.ndarray) else matrix.matrix
+        if found.ndim != 2 or found.dtype not in _KINDS:
             raise ConfigError(
-                f"TextEmbedding: got a matrix of shape {tuple(matrix.shape)} and type {matrix.dtype}; "
+                f"TextEmbedding: got a matrix of shape {tuple(found.shape)} and type {found.dtype}; "
                 "it must be [text, width] of float16 or float32"
             )
-        self.n_texts, self.width = int(matrix.shape[0]), int(matrix.shape[1])
-        self.on_disk: np.ndarray | None = matrix if isinstance(matrix, np.ndarray) else None
+        self.width = int(found.shape[1])
+        self.outside: np.ndarray | TextVectors | None = None if isinstance(matrix, Tensor) else matrix
         self.register_buffer("matrix", matrix if isinstance(matrix, Tensor) else None, persistent=False)
         self.project = nn.Linear(self.width, d_model)
+
+    @property
+    def on_disk(self) -> np.ndarray | None:
+        """The matrix, where it does not move with the module."""
+        return self.outside.matrix if isinstance(self.outside, TextVectors) else self.outside
+
+    @property
+    def n_texts(self) -> int:
+        """Texts that there are vectors of."""
+        found = self.matrix if self.on_disk is None else self.on_disk
+        assert isinstance(found, Tensor | np.ndarray)
+        return len(found)
 
     def forward(self, text_id: Int[Tensor, "*axes"]) -> Float[Tensor, "*axes d_model"]:
         """Embedding of each text, 0 where there is none (-1).
@@ -56,8 +83,9 @@ class TextEmbedding(nn.Module):
         return embedded.index_put((there,), projected[where])
 
     def _rows(self, found: Tensor) -> Tensor:
-        if self.on_disk is not None:
-            return torch.from_numpy(np.ascontiguousarray(self.on_disk[found.cpu().numpy()]))
+        on_disk = self.on_disk
+        if on_disk is not None:
+            return torch.from_numpy(np.ascontiguousarray(on_disk[found.cpu().numpy()]))
         assert isinstance(self.matrix, Tensor)
         return self.matrix[found]
 

@@ -11,6 +11,7 @@ from caretrace.data.clock import HOURS_PER_WEEK
 
 # `text_id` of a measurement without text.
 NO_TEXT = -1
+_PER_SAMPLE = ("hour_of_week", "hours_since_admission")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,6 +32,8 @@ class EventBatch:
         padding_mask: True where a slot is padding; a padded slot cannot change a result.
         hour_of_week: Prediction time, hours since Monday 0:00 (`data.clock`), in [0, 168); NaN where unknown,
             as it is everywhere when left out.
+        hours_since_admission: Hours from the latest ICU admission to the prediction time; NaN where unknown,
+            as it is everywhere when left out.
 
     Raises:
         ValueError: Shapes disagree, padding stands before a measurement, or a time lies after the
@@ -46,16 +49,17 @@ class EventBatch:
     time_delta_hours: Float[Tensor, "batch measurement"]
     static: Float[Tensor, "batch feature"]
     padding_mask: Bool[Tensor, "batch measurement"]
-    hour_of_week: Float[Tensor, "batch"] = None  # type: ignore[assignment]  # filled in below
+    hour_of_week: Float[Tensor, "batch"] = None  # type: ignore[assignment]  # both are filled in below
+    hours_since_admission: Float[Tensor, "batch"] = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
         shape = self.code.shape
-        if vars(self)["hour_of_week"] is None:
-            unknown = torch.full(shape[:1], torch.nan, device=self.code.device)
-            object.__setattr__(self, "hour_of_week", unknown)
+        for name in _PER_SAMPLE:
+            if vars(self)[name] is None:
+                object.__setattr__(self, name, torch.full(shape[:1], torch.nan, device=self.code.device))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.name not in ("static", "hour_of_week") and value.shape != shape:
+            if field.name not in ("static", *_PER_SAMPLE) and value.shape != shape:
                 raise ValueError(
                     f"EventBatch.{field.name} has shape {tuple(value.shape)}, code has {tuple(shape)}"
                 )
@@ -63,10 +67,11 @@ class EventBatch:
             raise ValueError(
                 f"EventBatch.static has shape {tuple(self.static.shape)}, expected ({shape[0]}, feature)"
             )
-        if self.hour_of_week.shape != shape[:1]:
-            raise ValueError(
-                f"EventBatch.hour_of_week has shape {tuple(self.hour_of_week.shape)}, expected ({shape[0]},)"
-            )
+        for name in _PER_SAMPLE:
+            if getattr(self, name).shape != shape[:1]:
+                raise ValueError(
+                    f"EventBatch.{name} has shape {tuple(getattr(self, name).shape)}, expected ({shape[0]},)"
+                )
         if bool((self.padding_mask[:, :-1] & ~self.padding_mask[:, 1:]).any()):
             raise ValueError("EventBatch.padding_mask: padding stands before a measurement; pad at the end")
         if bool((self.time_hours > 0).any()):
@@ -116,6 +121,7 @@ def pack(batch: EventBatch, keep: Bool[Tensor, "batch measurement"]) -> EventBat
         static=batch.static,
         padding_mask=padding,
         hour_of_week=batch.hour_of_week,
+        hours_since_admission=batch.hours_since_admission,
     )
 
 

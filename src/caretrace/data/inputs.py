@@ -52,6 +52,21 @@ class Inputs:
         """Subject per sample, int64, shape [sample]."""
         return self.labels[schema.SUBJECT_ID].to_numpy()
 
+    def hours_since_admission(self) -> np.ndarray:
+        """Hours from the latest ICU admission to the prediction time, float32 [sample], NaN where there is none.
+
+        At a landmark this is the landmark. It is not the length of the stay, which nobody knows yet.
+        """
+        code = pl.col(schema.CODE)
+        admission = (code == schema.ICU_ADMISSION) | code.str.starts_with(
+            schema.ICU_ADMISSION + schema.CODE_SEPARATOR
+        )
+        latest = self.measurements.filter(admission).group_by(SAMPLE).agg(pl.col(HOURS_BEFORE).min())
+        latest = latest.drop_nulls()
+        found = np.full(len(self), np.nan, np.float32)
+        found[latest[SAMPLE].to_numpy()] = latest[HOURS_BEFORE].to_numpy()
+        return found
+
     def take(self, rows: np.ndarray) -> Inputs:
         """The samples at `rows` (increasing row numbers), renumbered from 0."""
         kept = pl.DataFrame({SAMPLE: rows.astype(np.uint32), "_new": np.arange(len(rows), dtype=np.uint32)})

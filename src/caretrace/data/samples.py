@@ -15,12 +15,13 @@ from caretrace.data.batch import NO_TEXT, EventBatch, gaps
 from caretrace.data.clock import hour_of_week
 from caretrace.data.inputs import HOURS_BEFORE, SAMPLE, Inputs
 from caretrace.data.statics import StaticFeatures
+from caretrace.data.text.reader import TextReader
 from caretrace.data.values import QuantileScaler
 from caretrace.data.vocabulary import UNKNOWN, Vocabulary
 
 # Fields of `Samples` with one value per measurement, and with one row per sample.
-PER_MEASUREMENT = ("code", "numeric_value", "numeric_mask", "event_type", "time_hours")
-_PER_SAMPLE = ("static", "outcomes", "hour_of_week")
+PER_MEASUREMENT = ("code", "numeric_value", "numeric_mask", "event_type", "time_hours", "text_id")
+_PER_SAMPLE = ("static", "outcomes", "hour_of_week", "hours_since_admission")
 
 _EVENT_TYPES = [kind.value for kind in schema.EventType]
 
@@ -40,6 +41,9 @@ class Samples:
         outcomes: Labels 0 or 1, float32 [sample].
         hour_of_week: Prediction time, hours since Monday 0:00, float32 [sample]; NaN where unknown, as
             everywhere when left out.
+        hours_since_admission: Hours from the latest ICU admission to the prediction time, float32 [sample]; NaN
+            where unknown, as everywhere when left out.
+        text_id: Rows of the texts' vectors, int64 [measurement]; -1 for none, as everywhere when left out.
         unknown_codes: Measurements whose code the vocabulary does not know.
     """
 
@@ -52,11 +56,16 @@ class Samples:
     static: np.ndarray
     outcomes: np.ndarray
     unknown_codes: int = 0
-    hour_of_week: np.ndarray = None  # type: ignore[assignment]  # filled in below
+    hour_of_week: np.ndarray = None  # type: ignore[assignment]  # these three are filled in below
+    hours_since_admission: np.ndarray = None  # type: ignore[assignment]
+    text_id: np.ndarray = None  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
-        if vars(self)["hour_of_week"] is None:
-            object.__setattr__(self, "hour_of_week", np.full(len(self.outcomes), np.nan, np.float32))
+        for name in ("hour_of_week", "hours_since_admission"):
+            if vars(self)[name] is None:
+                object.__setattr__(self, name, np.full(len(self.outcomes), np.nan, np.float32))
+        if vars(self)["text_id"] is None:
+            object.__setattr__(self, "text_id", np.full(len(self.code), NO_TEXT, np.int64))
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -101,13 +110,14 @@ class Samples:
             code=code,
             numeric_value=cut(self.numeric_value),
             numeric_mask=cut(self.numeric_mask),
-            text_id=torch.full_like(code, NO_TEXT),
+            text_id=cut(self.text_id).masked_fill(mask, NO_TEXT),
             event_type=cut(self.event_type),
             time_hours=time_hours,
             time_delta_hours=gaps(time_hours, mask),
             static=torch.from_numpy(self.static[rows]),
             padding_mask=mask,
             hour_of_week=torch.from_numpy(self.hour_of_week[rows]),
+            hours_since_admission=torch.from_numpy(self.hours_since_admission[rows]),
         )
 
 
@@ -120,12 +130,15 @@ class Preprocessor:
         values: Value scaling per code.
         static: Static features.
         max_measurements: Keep at most this many measurements per sample, the latest ones.
+        texts: What gives texts their vectors; None where texts are not read. It is saved beside the rest
+            (`data.text.save_encoder`), not by `to_dict`.
     """
 
     vocabulary: Vocabulary
     values: QuantileScaler
     static: StaticFeatures
     max_measurements: int
+    texts: TextReader | None = None
 
     @classmethod
     def fit(
@@ -176,7 +189,12 @@ class Preprocessor:
             outcomes=inputs.outcomes,
             unknown_codes=int((numbers == UNKNOWN).sum()),
             hour_of_week=hour_of_week(inputs.labels[schema.PREDICTION_TIME]),
+            hours_since_admission=inputs.hours_since_admission(),
+            text_id=self._text_ids(timed[schema.TEXT_VALUE]),
         )
+
+    def _text_ids(self, texts: pl.Series) -> np.ndarray:
+        return np.full(len(texts), NO_TEXT, np.int64) if self.texts is None else self.texts.ids(texts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them back."""

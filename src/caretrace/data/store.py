@@ -19,7 +19,7 @@ from caretrace.data.samples import PER_MEASUREMENT, Samples
 from caretrace.errors import BundleError
 from caretrace.files import read_json, whole_folder, write_json
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _MANIFEST = "store.json"
 # As small as their values: (on disk, in memory).
 _DTYPES = {
@@ -28,6 +28,7 @@ _DTYPES = {
     "numeric_mask": (pa.bool_(), np.bool_),
     "event_type": (pa.int8(), np.int64),
     "time_hours": (pa.float32(), np.float32),
+    "text_id": (pa.int64(), np.int64),
 }
 
 
@@ -64,9 +65,9 @@ class SampleStore:
         try:
             stored = read_json(path / _MANIFEST)
             version = stored.pop("format_version")
-            if version > FORMAT_VERSION:
+            if version != FORMAT_VERSION:
                 raise BundleError(
-                    f"{path} has store format {version}, this caretrace reads up to {FORMAT_VERSION}; "
+                    f"{path} has store format {version}, this caretrace reads {FORMAT_VERSION}; "
                     "remove it: it is written again"
                 )
             return cls(path, **stored)
@@ -141,6 +142,7 @@ class SampleStore:
             static=static.values.to_numpy().reshape(len(static), -1).copy(),
             outcomes=table.column("outcomes").to_numpy().copy(),
             hour_of_week=table.column("hour_of_week").to_numpy().copy(),
+            hours_since_admission=table.column("hours_since_admission").to_numpy().copy(),
         )
 
 
@@ -198,5 +200,6 @@ def _write_block(folder: Path, block: Samples, lanes: int, number: int) -> None:
         flat = pa.array(np.ascontiguousarray(own.static, dtype=np.float32).ravel())
         columns["static"] = pa.FixedSizeListArray.from_arrays(flat, own.static.shape[1])
         columns["outcomes"] = pa.array(own.outcomes)
-        columns["hour_of_week"] = pa.array(own.hour_of_week, pa.float32())
+        for name in ("hour_of_week", "hours_since_admission"):
+            columns[name] = pa.array(getattr(own, name), pa.float32())
         pq.write_table(pa.table(columns), _shard(folder, lane, number), compression="zstd")

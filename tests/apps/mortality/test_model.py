@@ -81,7 +81,7 @@ def test_more_padding_with_garbage_in_it_changes_nothing(models, backbone, step_
     made, batch = models[backbone, step_hours], samples(LENGTHS).batch(range(5))
 
     def widened(name, value):
-        if name in ("static", "hour_of_week"):
+        if name in ("static", "hour_of_week", "hours_since_admission"):
             return value
         garbage = {"padding_mask": 1, "time_hours": -3.0, "numeric_mask": 1, "numeric_value": 0.9}.get(
             name, 5

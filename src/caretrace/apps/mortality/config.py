@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any, Literal
 
 from caretrace.errors import ConfigError
 from caretrace.training.config import TrainingConfig
@@ -13,7 +14,13 @@ class MortalityConfig:
     """What the model reads and how large it is.
 
     Args:
+        design: `two-readings`, the model we recommend, or `clinical-longformer`, the one of the document; the named
+            configuration of that name sets all the rest.
+        text: What reads the texts of measurements: `none`; `tfidf`, fitted on training subjects; or an encoder of
+            the Hugging Face hub by its id, or a folder with one, such as `yikuan8/Clinical-Longformer`.
+        text_store: Folder that keeps the vectors of texts for other runs, too; null keeps them in the run.
         backbone: A row of `backbones.BACKBONES`.
+        backbone_settings: What else the backbone takes, such as `backbone_settings.n_heads=8` of a transformer.
         d_model: Width of the hidden states.
         n_layers: Layers of the backbone.
         dropout: Probability of dropping a hidden unit.
@@ -27,11 +34,21 @@ class MortalityConfig:
         level_spread: Standard deviation of the prior on its coefficients.
         max_measurements: Latest measurements read per sample.
         min_samples: A code must occur in this many training samples to be known.
+        landmark_half_life_hours: With several landmarks per stay, a label counts half as much in the loss as one so
+            many hours later in the stay; null counts all alike.
+        save_attention_every: Save attention weights every so many training batches, into the run's folder
+            `attention`; null saves none.
+        attention_megabytes: Largest file of attention weights, before compression; samples, then early steps, are
+            left out to keep to it.
         static: Code prefixes whose latest code is a static feature; the age is always one.
         training: Settings of the training.
     """
 
+    design: Literal["two-readings", "clinical-longformer"] = "two-readings"
+    text: str = "none"
+    text_store: str | None = None
     backbone: str = "gru"
+    backbone_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     d_model: int = 64
     n_layers: int = 1
     dropout: float = 0.3
@@ -44,6 +61,9 @@ class MortalityConfig:
     level_spread: float = 0.25
     max_measurements: int = 4096
     min_samples: int = 20
+    landmark_half_life_hours: float | None = None
+    save_attention_every: int | None = None
+    attention_megabytes: int = 64
     static: tuple[str, ...] = (
         "GENDER",
         "RACE",
@@ -59,6 +79,17 @@ class MortalityConfig:
         for name in ("d_model", "n_layers", "n_bins", "pooling_heads", "max_measurements", "min_samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, it must be at least 1")
+        for name in ("landmark_half_life_hours", "save_attention_every", "attention_megabytes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigError(f"{name}: got {value}, it must be above 0, or null")
+        if not self.text.strip():
+            raise ConfigError("text: got nothing; none, tfidf, a hub id or a folder")
+        if self.design == "clinical-longformer" and self.text == "none":
+            raise ConfigError(
+                "design=clinical-longformer reads nothing but texts, types and times: set text to yikuan8/Clinical-Longformer, "
+                "to a folder with an encoder, or to tfidf"
+            )
         if not all(hours > 0 for hours in self.level_hours) or self.level_spread <= 0:
             raise ConfigError(
                 f"level_hours {list(self.level_hours)} and level_spread {self.level_spread} must be positive"

@@ -20,12 +20,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from caretrace.apps.mortality.document import DocumentModel, EventEmbedding
 from caretrace.apps.mortality.model import MortalityModel
 from caretrace.backbones.embedding import StepEmbedding
 from caretrace.backbones.transformer import Transformer
 from caretrace.data.batch import EventBatch
 from caretrace.explain.attention import rollout
 from caretrace.explain.scores import MOST_SLOTS, copies, score_without
+
+Member = MortalityModel | DocumentModel
 
 
 class MortalityScore:
@@ -36,7 +39,7 @@ class MortalityScore:
     """
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
-        self.members = [member for member in members if isinstance(member, MortalityModel)]
+        self.members = [member for member in members if isinstance(member, MortalityModel | DocumentModel)]
         steps = all(isinstance(member.embedding, StepEmbedding) for member in self.members)
         self.reference = "a record without measurements, of mean age, no category known"
         if not steps:
@@ -88,7 +91,7 @@ class MemberPath:
         sample: A batch of one sample.
     """
 
-    def __init__(self, member: MortalityModel, sample: EventBatch) -> None:
+    def __init__(self, member: Member, sample: EventBatch) -> None:
         self.member, self.sample = member, sample
         with torch.no_grad():
             self.level = None if member.level is None else _level_parts(member, sample)
@@ -123,7 +126,7 @@ def _step_shares(embedding: StepEmbedding, sample: EventBatch) -> tuple[Tensor, 
     return norm.weight * (added - added.mean(-1, keepdim=True)) / spread, norm.bias
 
 
-def _level_parts(member: MortalityModel, sample: EventBatch) -> Tensor:
+def _level_parts(member: Member, sample: EventBatch) -> Tensor:
     """What each measurement adds to the logit of the linear reading, [measurement]."""
     level = member.level
     assert level is not None
@@ -131,7 +134,7 @@ def _level_parts(member: MortalityModel, sample: EventBatch) -> Tensor:
     return upto - _previous(sample, upto)
 
 
-def _without_each(member: MortalityModel, sample: EventBatch) -> Tensor:
+def _without_each(member: Member, sample: EventBatch) -> Tensor:
     """Logit of one member without each measurement."""
     if not isinstance(member.embedding, StepEmbedding):
         return torch.from_numpy(score_without(member, sample, np.eye(sample.code.shape[1], dtype=bool)))
@@ -189,23 +192,25 @@ def _before_norm(embedding: nn.Module, batch: EventBatch) -> Tensor:
 
 
 def _bias(embedding: nn.Module) -> Tensor:
+    if isinstance(embedding, EventEmbedding):
+        return embedding.blank
     found: Tensor = embedding.norm.bias  # type: ignore[union-attr,assignment]
     return found
 
 
-def _embedded(member: MortalityModel, sample: EventBatch) -> tuple[Tensor, Tensor]:
+def _embedded(member: Member, sample: EventBatch) -> tuple[Tensor, Tensor]:
     found: tuple[Tensor, Tensor] = member.embedding(sample)
     return found
 
 
-def _course(member: MortalityModel, hidden: Tensor, padding_mask: Tensor, static: Tensor) -> Tensor:
+def _course(member: Member, hidden: Tensor, padding_mask: Tensor, static: Tensor) -> Tensor:
     """The sequence's logit with other hidden vectors in place of the embedding's; gradients pass."""
     with _embedding_gives(member, (hidden, padding_mask)):
         return member.course(_nothing(len(hidden), static))
 
 
 @contextmanager
-def _embedding_gives(member: MortalityModel, output: tuple[Tensor, Tensor]) -> Iterator[None]:
+def _embedding_gives(member: Member, output: tuple[Tensor, Tensor]) -> Iterator[None]:
     handle = member.embedding.register_forward_hook(lambda *_: output)
     try:
         yield
@@ -235,7 +240,7 @@ def _plain(batch: EventBatch) -> EventBatch:
     return EventBatch(**{**vars(batch), "static": torch.zeros_like(batch.static)})
 
 
-def _attention(member: MortalityModel, sample: EventBatch) -> dict[str, Tensor]:
+def _attention(member: Member, sample: EventBatch) -> dict[str, Tensor]:
     caught: dict[str, Any] = {}
     handles = [
         member.pooling.register_forward_pre_hook(lambda _, inputs: caught.update(pooling=inputs)),
@@ -254,7 +259,7 @@ def _attention(member: MortalityModel, sample: EventBatch) -> dict[str, Tensor]:
     return {name: _at_measurements(member, sample, weight) for name, weight in found.items()}
 
 
-def _at_measurements(member: MortalityModel, sample: EventBatch, weight: Tensor) -> Tensor:
+def _at_measurements(member: Member, sample: EventBatch, weight: Tensor) -> Tensor:
     """A step's weight at each measurement in it."""
     if isinstance(member.embedding, StepEmbedding):
         n_steps = member.embedding.n_steps

@@ -48,16 +48,26 @@ class LevelReading(nn.Module):
         """Logit per sample."""
         return self._features(batch) @ self.weight + self.bias
 
-    def solve(self, train: Samples) -> None:
-        """Set the coefficients to the most probable ones given the training samples."""
+    def solve(self, train: Samples, weights: np.ndarray | None = None) -> None:
+        """Set the coefficients to the most probable ones given the training samples.
+
+        Args:
+            train: Training samples.
+            weights: How often each counts, [sample]; once by default.
+        """
         features = scipy.sparse.vstack(list(self._blocks(train)), format="csr")
         outcomes = train.outcomes.astype(np.float64)
+        counts = np.ones(len(outcomes)) if weights is None else weights.astype(np.float64)
 
         def loss(point: np.ndarray) -> tuple[float, np.ndarray]:
             logit = features @ point[:-1] + point[-1]
-            residual = expit(logit) - outcomes
+            residual = counts * (expit(logit) - outcomes)
             prior = point[:-1] / self.spread**2
-            value = np.logaddexp(0.0, logit).sum() - outcomes @ logit + 0.5 * prior @ point[:-1]
+            value = (
+                (counts * np.logaddexp(0.0, logit)).sum()
+                - (counts * outcomes) @ logit
+                + 0.5 * prior @ point[:-1]
+            )
             return value, np.append(features.T @ residual + prior, residual.sum())
 
         found = scipy.optimize.minimize(

@@ -16,9 +16,11 @@ from torch import Tensor, nn
 
 from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.apps.mortality.level import LevelReading
+from caretrace.apps.mortality.recency import recency, weights_of
 from caretrace.backbones import build_backbone
 from caretrace.backbones.embedding import MeasurementEmbedding, StepEmbedding
 from caretrace.backbones.pooling import AttentionPooling
+from caretrace.backbones.text_embedding import TextEmbedding, TextVectors
 from caretrace.data.batch import EventBatch
 from caretrace.data.samples import Samples
 from caretrace.heads import RiskHead
@@ -32,9 +34,18 @@ class MortalityModel(nn.Module):
         n_codes: Size of the vocabulary.
         n_types: Number of event types.
         n_static: Number of static features.
+        texts: Vectors of the texts; None leaves them unread.
     """
 
-    def __init__(self, config: MortalityConfig, *, n_codes: int, n_types: int, n_static: int) -> None:
+    def __init__(
+        self,
+        config: MortalityConfig,
+        *,
+        n_codes: int,
+        n_types: int,
+        n_static: int,
+        texts: TextVectors | None = None,
+    ) -> None:
         super().__init__()
         d_model = config.d_model
         shared: dict[str, Any] = {
@@ -42,6 +53,7 @@ class MortalityModel(nn.Module):
             "n_types": n_types,
             "d_model": d_model,
             "n_bins": config.n_bins,
+            "texts": None if texts is None else TextEmbedding(texts, d_model=d_model),
         }
         self.embedding: nn.Module
         if config.step_hours > 0:
@@ -55,7 +67,11 @@ class MortalityModel(nn.Module):
         else:
             self.embedding = MeasurementEmbedding(**shared, dropout=config.dropout)
         self.backbone = build_backbone(
-            config.backbone, d_model=d_model, n_layers=config.n_layers, dropout=config.dropout
+            config.backbone,
+            d_model=d_model,
+            n_layers=config.n_layers,
+            dropout=config.dropout,
+            **config.backbone_settings,
         )
         self.pooling = AttentionPooling(d_model=d_model, n_heads=config.pooling_heads)
         self.static = nn.Linear(n_static, d_model // 2)
@@ -68,11 +84,13 @@ class MortalityModel(nn.Module):
                 windows_hours=config.level_hours,
                 spread=config.level_spread,
             )
+        self.recency = recency(config)
 
     def prepare(self, train: Samples) -> None:
         """Solve the reading that needs no gradient steps; deterministic, and done before training."""
+        weights = None if self.recency is None else self.recency.fit(train)
         if self.level is not None:
-            self.level.solve(train)
+            self.level.solve(train, weights)
 
     def forward(self, batch: EventBatch) -> Float[Tensor, "batch"]:
         """Logit per sample: the mean of the readings."""
@@ -90,7 +108,7 @@ class MortalityModel(nn.Module):
 
     def loss(self, batch: EventBatch, outcome: Float[Tensor, "batch"]) -> Float[Tensor, ""]:
         """Binary cross-entropy of the sequence, which must stand by itself, not on the other reading."""
-        return self.head.loss(self.course(batch), outcome)
+        return self.head.loss(self.course(batch), outcome, weights_of(self.recency, batch))
 
     def tuning_loss(
         self, logit: Float[Tensor, "batch"], outcome: Float[Tensor, "batch"]

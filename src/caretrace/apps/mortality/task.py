@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # torch is imported by the methods that need it: `caretrace c
 
     from caretrace.data.inputs import Inputs
     from caretrace.data.samples import Preprocessor
+    from caretrace.data.text import TextReader
     from caretrace.dataset import Dataset
     from caretrace.explain.scores import Score
 
@@ -37,12 +38,19 @@ class Mortality:
         "physionet_2012_48h",
         "in_hospital_death_24h",
         "in_hospital_death_48h",
+        "in_icu_death_trajectory",
+        "physionet_2012_trajectory",
     )
 
     @property
     def tasks(self) -> Path:
         """Folder of task files."""
         return Path(__file__).parent / "tasks"
+
+    @property
+    def configs(self) -> Path:
+        """Folder of named configurations."""
+        return Path(__file__).parent / "configs"
 
     def collect(
         self, dataset: Dataset, labels: pl.DataFrame, split: str | None, progress: Callable[[int, int], None]
@@ -56,22 +64,40 @@ class Mortality:
         """Fit on training samples; a small cohort keeps rarer codes than `min_samples` asks."""
         from caretrace.data.samples import Preprocessor
 
-        return Preprocessor.fit(
+        fitted = Preprocessor.fit(
             train,
             static_prefixes=config.static,
             min_samples=min(config.min_samples, max(2, len(train) // 20)),
             max_measurements=config.max_measurements,
         )
+        return dataclasses.replace(fitted, texts=self._texts(train, config))
+
+    def _texts(self, train: Inputs, config: MortalityConfig) -> TextReader | None:
+        """What reads texts, fitted on what training subjects' texts said before their prediction times."""
+        from caretrace.data.text import PretrainedEncoder, TextReader, fit_on_inputs
+
+        if config.text == "none":
+            return None
+        store = None if config.text_store is None else Path(config.text_store)
+        if config.text == "tfidf":
+            return TextReader(fit_on_inputs(train, seed=config.training.seed), store)
+        return TextReader(PretrainedEncoder.load(config.text), store)
 
     def model(self, preprocessor: Preprocessor, config: MortalityConfig) -> nn.Module:
         """A fresh model."""
+        from caretrace.apps.mortality.document import DocumentModel
         from caretrace.apps.mortality.model import MortalityModel
 
+        n_static, texts = len(preprocessor.static.names), preprocessor.texts
+        if config.design == "clinical-longformer":
+            assert texts is not None  # the config refuses to be without
+            return DocumentModel(config, n_static=n_static, texts=texts)
         return MortalityModel(
             config,
             n_codes=len(preprocessor.vocabulary),
             n_types=len(schema.EventType),
-            n_static=len(preprocessor.static.names),
+            n_static=n_static,
+            texts=texts,
         )
 
     def score(self, members: list[nn.Module]) -> Score:

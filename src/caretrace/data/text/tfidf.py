@@ -23,6 +23,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from caretrace import schema
+from caretrace.data.inputs import SAMPLE, Inputs
 from caretrace.data.text.events import has_text
 from caretrace.dataset import Dataset
 from caretrace.errors import BundleError, DatasetError
@@ -181,6 +182,36 @@ def fit_on_training(
     if pairs.is_empty():
         raise DatasetError(
             f"{dataset.path}: no training subject has a text, so no encoder can be fitted on them; leave texts out"
+        )
+    texts, subjects = pairs[schema.TEXT_VALUE].to_list(), pairs[schema.SUBJECT_ID].to_list()
+    return TfidfEncoder.fit(texts, subjects, width=width, max_texts=max_texts, seed=seed)
+
+
+def fit_on_inputs(train: Inputs, *, width: int = 128, max_texts: int = 50_000, seed: int = 0) -> TfidfEncoder:
+    """Fit the offline encoder on what a model may see of its training subjects, and on nothing else.
+
+    Stricter than `fit_on_training`: texts after a prediction time are left out, too.
+
+    Args:
+        train: Inputs of training subjects; no other split may be passed in.
+        width: Numbers per vector; fewer if there are fewer texts or terms.
+        max_texts: Learn from at most this many distinct texts, drawn at random.
+        seed: Seed of the draw and of the SVD.
+
+    Raises:
+        DatasetError: No training subject has a text.
+    """
+    whose = train.labels.with_row_index(SAMPLE).select(SAMPLE, schema.SUBJECT_ID)
+    pairs = (
+        train.measurements.filter(has_text())
+        .join(whose, on=SAMPLE, how="inner")
+        .select(schema.SUBJECT_ID, schema.TEXT_VALUE)
+        .unique()
+    )
+    if pairs.is_empty():
+        raise DatasetError(
+            "no training subject has a text before a prediction time, so no encoder can be fitted; leave texts out "
+            "with text=none"
         )
     texts, subjects = pairs[schema.TEXT_VALUE].to_list(), pairs[schema.SUBJECT_ID].to_list()
     return TfidfEncoder.fit(texts, subjects, width=width, max_texts=max_texts, seed=seed)
