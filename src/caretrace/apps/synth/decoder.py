@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from caretrace.apps.synth.model_decoder import DecoderConfig, DecoderModel, Mask
 from caretrace.apps.synth.sampling import Sampler, SamplingConfig, Wanted
 from caretrace.apps.synth.sequences import Batch, CodeTables, Records, make_batch
 from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.config import to_dict
 from caretrace.evaluation.histories import Bools, Floats
 
 _TOKENS = 4096  # of a batch when judging
@@ -63,6 +65,19 @@ class DecoderGenerator:
             found = self.model.per_subject(batch, self.model(batch, masks))
             out[subjects] = found.double().cpu().numpy()
         return out
+
+    def settings(self) -> dict[str, Any]:
+        """What a bundle keeps beside the weights."""
+        return {
+            "model": to_dict(self.model.config),
+            "marks": list(self.model.n_marks),
+            "conditions": self.model.n_conditions,
+            "masked": self.masked,
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights, for a bundle."""
+        return dict(self.model.state_dict())
 
     def draw(self, wanted: Wanted, seed: int, config: SamplingConfig) -> Records:
         """One history for each subject wanted."""

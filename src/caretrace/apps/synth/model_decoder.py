@@ -141,7 +141,7 @@ class DecoderModel(nn.Module):
         self, config: DecoderConfig, tables: CodeTables, marks: tuple[int, ...] = (), n_conditions: int = 0
     ) -> None:
         super().__init__()
-        self.config, self.tables, self.n_marks = config, tables, marks
+        self.config, self.tables, self.n_marks, self.n_conditions = config, tables, marks, n_conditions
         d, codes, categories = config.d_model, tables.n_codes, tables.n_categories
         extra = {"n_heads": config.n_heads} if config.backbone == "transformer" else {}
         self.backbone = build_backbone(

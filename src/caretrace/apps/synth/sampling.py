@@ -137,26 +137,7 @@ class Sampler:
             return torch.where(not_empty & something, torch.minimum(chosen, last), chosen)
         before = F.pad(passing[:, :-1], (1, 0))
         each = (before + F.logsigmoid(z.double())).exp()
-        return self.choose(torch.cat([each, all_passed[:, None]], 1), draw)
-
-    def choose(self, probability: Tensor, draw: Tensor) -> Tensor:
-        """`[row]`: a choice among `[row, option]`, after temperature, top-k and top-p."""
-        config = self.config
-        weight = probability.double()
-        if config.temperature != 1:
-            weight = (weight / weight.amax(1, keepdim=True)) ** (1 / config.temperature)
-        if config.top_k and config.top_k < weight.shape[1]:
-            least = weight.topk(config.top_k, 1).values[:, -1:]
-            weight = weight * (weight >= least)
-        if config.top_p < 1:
-            ordered, place = weight.sort(1, descending=True)
-            before = ordered.cumsum(1) - ordered
-            kept = before < config.top_p * ordered.sum(1, keepdim=True)
-            weight = weight * torch.zeros_like(weight).scatter(1, place, kept.double())
-        reach = weight.cumsum(1)
-        chosen = (reach <= (draw * reach[:, -1])[:, None]).sum(1)
-        last = weight.shape[1] - 1 - (weight > 0).flip(1).int().argmax(1)
-        return torch.minimum(chosen, last)  # rounding may not reach past the last that is possible
+        return choose(torch.cat([each, all_passed[:, None]], 1), draw, self.config)
 
 
 class _Rows:
@@ -258,7 +239,7 @@ class _Rows:
             if masks is not None:
                 may = masks.code[age[on, None], sex[on, None], members.clamp(min=0)]
                 logits = logits.masked_fill(~may, NEVER)
-            place = sampler.choose(logits.double().softmax(1), self._draw(rows[on], whose[on], _CODE))
+            place = choose(logits.double().softmax(1), self._draw(rows[on], whose[on], _CODE), sampler.config)
             self._put_code(rows[on], members.gather(1, place[:, None])[:, 0])
         return ended
 
@@ -276,7 +257,9 @@ class _Rows:
         marks = self._marks[rows[on]]
         for number in range(len(model.n_marks)):
             probability = model.mark_logits(hidden[on], number, marks).double().softmax(1)
-            marks[:, number] = sampler.choose(probability, self._draw(rows[on], whose[on], _MARK + number))
+            marks[:, number] = choose(
+                probability, self._draw(rows[on], whose[on], _MARK + number), sampler.config
+            )
         self._put_visit(rows[on], visits[on], marks)
         return over
 
@@ -366,3 +349,22 @@ def _gathered(wanted: Wanted, tokens: list[tuple[Ints, Ints, Ints, Ints]], model
         marks = np.concatenate([np.zeros((0, len(model.n_marks)), np.int64), *(step[3] for step in tokens)])
         marks = marks[order][is_visit]
     return Records(histories, marks, wanted.conditions)
+
+
+def choose(probability: Tensor, draw: Tensor, config: SamplingConfig) -> Tensor:
+    """`[row]`: a choice among `[row, option]`, after temperature, top-k and top-p."""
+    weight = probability.double()
+    if config.temperature != 1:
+        weight = (weight / weight.amax(1, keepdim=True)) ** (1 / config.temperature)
+    if config.top_k and config.top_k < weight.shape[1]:
+        least = weight.topk(config.top_k, 1).values[:, -1:]
+        weight = weight * (weight >= least)
+    if config.top_p < 1:
+        ordered, place = weight.sort(1, descending=True)
+        before = ordered.cumsum(1) - ordered
+        kept = before < config.top_p * ordered.sum(1, keepdim=True)
+        weight = weight * torch.zeros_like(weight).scatter(1, place, kept.double())
+    reach = weight.cumsum(1)
+    chosen = (reach <= (draw * reach[:, -1])[:, None]).sum(1)
+    last = weight.shape[1] - 1 - (weight > 0).flip(1).int().argmax(1)
+    return torch.minimum(chosen, last)  # rounding may not reach past the last that is possible
