@@ -83,7 +83,8 @@ def peers() -> dict[str, Callable[[], nn.Module]]:
     found: dict[str, Callable[[], nn.Module]] = {
         "torch GRU": lambda: _First(nn.GRU(WIDTH, WIDTH, LAYERS, batch_first=True)),
         "torch LSTM": lambda: _First(nn.LSTM(WIDTH, WIDTH, LAYERS, batch_first=True)),
-        "torch Transformer": lambda: nn.Sequential(*(_CausalLayer() for _ in range(LAYERS))),
+        "torch Transformer": lambda: nn.Sequential(*(_CausalLayer(4) for _ in range(LAYERS))),
+        "torch Transformer, narrow": lambda: nn.Sequential(*(_CausalLayer(2) for _ in range(LAYERS))),
     }
     for name, make in (("mambapy", _mambapy), ("Hugging Face, slow path", _hugging_face)):
         try:
@@ -106,13 +107,18 @@ class _First(nn.Module):
 
 
 class _CausalLayer(nn.Module):
-    """A causal layer with torch's fused attention: 4 heads, feed-forward twice as wide."""
+    """A causal layer with torch's fused attention and 4 heads.
 
-    def __init__(self) -> None:
+    Args:
+        wider: Of the feed-forward part: 4 as Vaswani et al. 2017 have it; 2 has about as many weights as Mamba.
+    """
+
+    def __init__(self, wider: int) -> None:
         super().__init__()
         self.norm, self.norm_forward = nn.LayerNorm(WIDTH), nn.LayerNorm(WIDTH)
         self.inside, self.outside = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.forwards = nn.Sequential(nn.Linear(WIDTH, 2 * WIDTH), nn.GELU(), nn.Linear(2 * WIDTH, WIDTH))
+        inside, outside = nn.Linear(WIDTH, wider * WIDTH), nn.Linear(wider * WIDTH, WIDTH)
+        self.forwards = nn.Sequential(inside, nn.GELU(), outside)
 
     def forward(self, hidden: Tensor) -> Tensor:
         query, key, value = self.inside(self.norm(hidden)).unflatten(-1, (3, 4, -1)).permute(2, 0, 3, 1, 4)

@@ -15,11 +15,12 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from caretrace.backbones.scan import MixingWeights, mix
 from caretrace.backbones.scan.literal import one_step
+from caretrace.backbones.stack import Stack
 
 # Section 3.6: softplus(bias of delta) is drawn log-uniformly from this range.
 _SHORTEST_STEP, _LONGEST_STEP = 1e-3, 1e-1
@@ -109,7 +110,7 @@ class MambaLayer(nn.Module):
         return hidden + self.dropout(self.out_projection(mixed)), MambaState(seen[:, 1:], carried)
 
 
-class Mamba(nn.Module):
+class Mamba(Stack):
     """A stack of Mamba layers and a norm.
 
     Args:
@@ -122,8 +123,6 @@ class Mamba(nn.Module):
         dt_rank: Numbers from which the steps of all channels are made; d_model / 16 when None.
     """
 
-    causal = True
-
     def __init__(
         self,
         *,
@@ -135,29 +134,8 @@ class Mamba(nn.Module):
         expand: int = 2,
         dt_rank: int | None = None,
     ) -> None:
-        super().__init__()
-        self.d_model = d_model
         rank = math.ceil(d_model / 16) if dt_rank is None else dt_rank
         settings = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "dt_rank": rank}
-        layers = [MambaLayer(d_model=d_model, dropout=dropout, **settings) for _ in range(n_layers)]
-        self.layers = nn.ModuleList(layers)
-        self.norm = nn.RMSNorm(d_model, eps=1e-5)
-
-    def forward(
-        self, hidden: Float[Tensor, "batch step d_model"], padding_mask: Bool[Tensor, "batch step"]
-    ) -> Float[Tensor, "batch step d_model"]:
-        """Hidden state of each step given itself and the steps before it, 0 where padded."""
-        for layer in self.layers:
-            hidden = layer(hidden)
-        return self.norm(hidden).masked_fill(padding_mask[..., None], 0.0)
-
-    def step(
-        self, hidden: Float[Tensor, "batch d_model"], state: list[MambaState] | None = None
-    ) -> tuple[Float[Tensor, "batch d_model"], list[MambaState]]:
-        """One more step; `state` holds what each layer carries."""
-        carried = []
-        for number, layer in enumerate(self.layers):
-            assert isinstance(layer, MambaLayer)
-            hidden, after = layer.step(hidden, None if state is None else state[number])
-            carried.append(after)
-        return self.norm(hidden), carried
+        super().__init__(
+            [MambaLayer(d_model=d_model, dropout=dropout, **settings) for _ in range(n_layers)], d_model
+        )

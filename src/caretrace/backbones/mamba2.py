@@ -12,10 +12,11 @@ import math
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from caretrace.backbones.scan.duality import dual_scan
+from caretrace.backbones.stack import Stack
 
 # The defaults of the paper's code: rates from 1 to 16, steps from 0.001 to 0.1, heads of 64 channels.
 _FASTEST_RATE, _SHORTEST_STEP, _LONGEST_STEP, _CHANNELS_OF_A_HEAD = 16.0, 1e-3, 1e-1, 64
@@ -107,7 +108,7 @@ class Mamba2Layer(nn.Module):
         return self.dropout(self.out_projection(self.gated_norm(mixed)))
 
 
-class Mamba2(nn.Module):
+class Mamba2(Stack):
     """A stack of Mamba-2 layers and a norm.
 
     Args:
@@ -120,8 +121,6 @@ class Mamba2(nn.Module):
         d_head: Channels of a head; the largest divisor that 64 and expand · d_model share when None.
     """
 
-    causal = True
-
     def __init__(
         self,
         *,
@@ -133,32 +132,11 @@ class Mamba2(nn.Module):
         expand: int = 2,
         d_head: int | None = None,
     ) -> None:
-        super().__init__()
-        self.d_model = d_model
         width = math.gcd(_CHANNELS_OF_A_HEAD, expand * d_model) if d_head is None else d_head
         settings = {"d_state": d_state, "d_conv": d_conv, "expand": expand, "d_head": width}
-        layers = [Mamba2Layer(d_model=d_model, dropout=dropout, **settings) for _ in range(n_layers)]
-        self.layers = nn.ModuleList(layers)
-        self.norm = nn.RMSNorm(d_model, eps=1e-5)
-
-    def forward(
-        self, hidden: Float[Tensor, "batch step d_model"], padding_mask: Bool[Tensor, "batch step"]
-    ) -> Float[Tensor, "batch step d_model"]:
-        """Hidden state of each step given itself and the steps before it, 0 where padded."""
-        for layer in self.layers:
-            hidden = layer(hidden)
-        return self.norm(hidden).masked_fill(padding_mask[..., None], 0.0)
-
-    def step(
-        self, hidden: Float[Tensor, "batch d_model"], state: list[Mamba2State] | None = None
-    ) -> tuple[Float[Tensor, "batch d_model"], list[Mamba2State]]:
-        """One more step; `state` holds what each layer carries."""
-        carried = []
-        for number, layer in enumerate(self.layers):
-            assert isinstance(layer, Mamba2Layer)
-            hidden, after = layer.step(hidden, None if state is None else state[number])
-            carried.append(after)
-        return self.norm(hidden), carried
+        super().__init__(
+            [Mamba2Layer(d_model=d_model, dropout=dropout, **settings) for _ in range(n_layers)], d_model
+        )
 
 
 def _exact(tensor: Tensor) -> Tensor:
