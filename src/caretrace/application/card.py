@@ -5,15 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from caretrace.application import Application
+from caretrace.application.tripod import tripod_items
 
 
-def model_card(run: dict[str, Any], application: Application) -> str:
+def model_card(run: dict[str, Any], application: Application, cohort: dict[str, Any] | None = None) -> str:
     """Markdown: what the model is, what it was trained on, how it did on tuning subjects, its limits.
 
     Args:
         run: `run.json`.
         application: The application the model belongs to.
+        cohort: `attrition.json` of its labels.
     """
+    items = [
+        f"| {each['item']} | {each['topic']} | {each['text']} |"
+        for each in tripod_items(run, application, cohort)
+    ]
+    tripod = "\n".join(items)
     tuning = run["tuning"]
     limits = "\n".join(f"- {limit}" for limit in application.limits(run["source"]))
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
@@ -43,4 +50,13 @@ and beside comparators, come from `caretrace evaluate`.
 ## What it must not be used for
 
 {limits}
+
+## TRIPOD+AI
+
+Filled from the run (Collins et al. 2024, BMJ 385:e078378); with held-out figures in the run's
+`evaluation/tripod_ai.json`.
+
+| item | topic | in this run |
+|---|---|---|
+{tripod}
 """

@@ -9,9 +9,11 @@ import polars as pl
 
 from caretrace import schema
 from caretrace.application import Application, Progress, silent
-from caretrace.application.predictor import Predictor
+from caretrace.application.predictor import Predictor, member_logits
 from caretrace.application.run import Run
 from caretrace.application.train import comparator_input
+from caretrace.application.tripod import tripod_items
+from caretrace.application.trust import write_trust
 from caretrace.cohort import Labels, build_labels, read_labels, read_task
 from caretrace.comparators import FittedComparators
 from caretrace.data.inputs import Inputs
@@ -19,7 +21,7 @@ from caretrace.dataset import Dataset
 from caretrace.errors import BundleError, CohortError
 from caretrace.evaluation import curves
 from caretrace.evaluation import evaluate as judge
-from caretrace.files import whole_file, write_json
+from caretrace.files import read_json, whole_file, write_json
 
 MODEL = "caretrace"
 
@@ -57,7 +59,8 @@ def evaluate(
     comparators = FittedComparators.load(run.bundle / "comparators")
     inputs = inputs_for(application, target, labels, split, progress)
     progress("scoring", 0, 3)
-    scores = {MODEL: predictor.risks(inputs)}
+    logits = member_logits(predictor.members, predictor.preprocessor.transform(inputs))
+    scores = {MODEL: predictor.calibration.apply(logits.mean(0))}
     scores.update(comparators.predict_all(comparator_input(predictor.preprocessor, inputs)))
     progress(f"intervals from {replicates:,} bootstrap replicates", 1, 3)
     outcomes, subjects = inputs.outcomes, inputs.subject_ids
@@ -79,8 +82,17 @@ def evaluate(
     write_json(run.evaluation / "evaluation.json", figures)
     write_json(run.evaluation / "curves.json", drawn)
     write_json(run.evaluation / "comparators.json", comparators.describe())
+    write_json(run.evaluation / "tripod_ai.json", _tripod(application, run, figures))
     write_predictions(inputs, scores[MODEL], run.evaluation / "predictions.parquet")
+    write_trust(run, predictor, inputs, logits, replicates=replicates, seed=seed)
     return figures
+
+
+def _tripod(application: Application, run: Run, figures: dict[str, Any]) -> list[dict[str, str]]:
+    attrition = run.labels / schema.ATTRITION_FILE
+    return tripod_items(
+        run.read(), application, read_json(attrition) if attrition.is_file() else None, figures
+    )
 
 
 def inputs_for(

@@ -23,6 +23,8 @@ from caretrace.files import whole_folder
 from caretrace.training.bundle import read_bundle
 
 _BATCH = 256
+RISK, LOW, HIGH = "risk", "low", "high"
+_DEVIATIONS = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,3 +116,23 @@ def member_logits(members: list[nn.Module], samples: Samples) -> np.ndarray:
             batch = samples.batch(chunk).to(device)
             parts.append(torch.stack([member(batch) for member in members]).double().cpu().numpy())
     return np.concatenate(parts, axis=1)
+
+
+def band(predictor: Predictor, logits: np.ndarray) -> dict[str, Any]:
+    """Risk with the members' disagreement.
+
+    Args:
+        predictor: Whose calibration.
+        logits: Of each member, [member, sample].
+
+    Returns:
+        `risk`, and `low` and `high`: the mean logit ± 2 standard deviations of the members' logits, calibrated; null
+        for a single member.
+    """
+    mean, spread = logits.mean(0), logits.std(0)
+    risk = predictor.calibration.apply(mean)
+    if len(logits) < 2:
+        nothing = [None] * len(risk)
+        return {RISK: risk, LOW: nothing, HIGH: nothing}
+    low, high = (predictor.calibration.apply(mean + sign * _DEVIATIONS * spread) for sign in (-1, 1))
+    return {RISK: risk, LOW: low, HIGH: high}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from caretrace.application.run import Run, describe
 from caretrace.application.streaming import sample_of, stored
 from caretrace.application.tasks import find_task
 from caretrace.application.texts import ENCODER, keep_encoder, kept_reader, saved_reader
+from caretrace.application.watching import FOLDER as ATTENTION
+from caretrace.application.watching import ShowsAttention
 from caretrace.cohort import Labels, Task, build_labels, read_labels
 from caretrace.comparators import ComparatorInput, FittedComparators, fit_all
 from caretrace.data.inputs import Inputs
@@ -164,8 +167,17 @@ def _members(given: _Given, ready: _Ready, run: Run) -> list[nn.Module]:
         given.progress(f"training {what}", record["epoch"] + 1, settings.epochs(settings.max_steps, n_train))
 
     n_train = len(ready.train)
+    members = itertools.count()
+
+    def build() -> nn.Module:
+        model = given.application.model(ready.preprocessor, given.config)
+        if isinstance(given.application, ShowsAttention):
+            folder = run.path / ATTENTION / f"member-{next(members)}"
+            given.application.watch(model, given.config, folder)
+        return model
+
     return fit(
-        lambda: given.application.model(ready.preprocessor, given.config),
+        build,
         ready.train,
         ready.samples[schema.TUNING],
         settings,
@@ -211,7 +223,7 @@ def _write_bundle(
     if run.bundle.exists():  # a run that was killed after its last step is whole already
         return
     texts = {
-        "README.md": model_card(run.read(), application),
+        "README.md": model_card(run.read(), application, ready.labels.summary()),
         "task.yaml": ready.labels.task.to_yaml() if ready.labels.task else "",
     }
     with whole_folder(run.bundle) as folder:

@@ -20,13 +20,38 @@ def command(
         typer.Option(help="When to predict: labels of `caretrace cohort`; default: the run's own task."),
     ] = None,
     split: Annotated[str, typer.Option(help="train, tuning, held_out or all.")] = schema.HELD_OUT,
+    trajectory: Annotated[
+        Path | None,
+        typer.Option(help="Also write risk trajectories with a band to this Parquet file; see --every."),
+    ] = None,
+    every: Annotated[
+        float | None,
+        typer.Option(
+            help="With --trajectory: predict every so many hours of the stay; default: at the labels."
+        ),
+    ] = None,
+    subject: Annotated[
+        int | None, typer.Option(help="With --trajectory or --attention: one subject only.")
+    ] = None,
+    attention: Annotated[
+        Path | None,
+        typer.Option(
+            help="With --subject: also write all attention weights to this npz file. Not importance."
+        ),
+    ] = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
     """Write calibrated risks as a MEDS prediction file, which `meds-evaluation` scores unchanged.
 
     Example: `caretrace predict runs/p12 data/p12 --out predictions.parquet`
+
+    A risk trajectory: `caretrace predict runs/p12 data/p12 --out risks.parquet --trajectory course.parquet --every 4`
     """
+    if (every is not None or subject is not None) and trajectory is None and attention is None:
+        raise typer.BadParameter("--every and --subject go with --trajectory or --attention")
+    if attention is not None and subject is None:
+        raise typer.BadParameter("--attention needs --subject: whose attention?")
     from caretrace.application.predict import predict
     from caretrace.application.run import Run
     from caretrace.apps import load_application
@@ -52,4 +77,21 @@ def command(
             f"{counts['unknown_codes']:,} of {counts['measurements']:,} measurements have a code the model does not "
             "know; it reads them as 'something unknown was measured'"
         )
+    if trajectory is not None:
+        from caretrace.application.trajectory import Course
+        from caretrace.application.trajectory import trajectory as write_trajectory
+
+        course = Course(subject, every, None if split == "all" else split)
+        application = load_application(opened.read()["application"])
+        counts["trajectory"] = str(trajectory)
+        counts["trajectory_rows"] = len(
+            write_trajectory(application, opened, Dataset(dataset), trajectory, course)
+        )
+        console.say(f"{counts['trajectory_rows']:,} risks along their stays in {trajectory}")
+    if attention is not None and subject is not None:
+        from caretrace.application.attention import attention_of_subject
+
+        application = load_application(opened.read()["application"])
+        counts["attention"] = attention_of_subject(application, opened, Dataset(dataset), subject, attention)
+        console.say(f"Attention in {attention}: what was looked at, not what mattered")
     console.result(counts)

@@ -25,7 +25,10 @@ def command(
     backbone: Annotated[
         str | None, typer.Option(help=f"{', '.join(BACKBONES)}; short for --set backbone=…")
     ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file with settings.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="YAML file with settings, or a named configuration: clinical-longformer."),
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option(
@@ -65,6 +68,7 @@ def command(
 
     Several processes or hosts: `torchrun --nproc-per-node=2 -m caretrace.cli train …`, or SLURM; see docs/cluster.md.
     """
+    from caretrace.application.configs import find_config
     from caretrace.application.train import train
     from caretrace.apps import load_application
     from caretrace.config import load
@@ -78,7 +82,7 @@ def command(
     short = {f"training.{name}": value for name, value in {**short, "accumulate": accumulate}.items()}
     short["backbone"] = backbone
     chosen = [f"{name}={value}" for name, value in short.items() if value is not None]
-    filled = load(application.config_class, config, [*(settings or []), *chosen])
+    filled = load(application.config_class, find_config(application, config), [*(settings or []), *chosen])
     try:
         with console.progress("starting") as bar:
             run = train(

@@ -45,10 +45,10 @@ class StaticFeatures:
         """Learn the categories and the age scale from training samples."""
         categories = {}
         for prefix in prefixes:
-            counts = _latest(measurements, prefix)[schema.CODE].value_counts()
+            counts = latest_code(measurements, prefix)[schema.CODE].value_counts()
             kept = counts.filter(pl.col("count") >= min(_MIN_SAMPLES, max(1, n_samples // 20)))
             categories[prefix] = tuple(kept[schema.CODE].sort().to_list())
-        ages = _ages(measurements, n_samples)
+        ages = ages_in_years(measurements, n_samples)
         known = ages[np.isfinite(ages)]
         return cls(
             categories,
@@ -65,13 +65,13 @@ class StaticFeatures:
                 {schema.CODE: codes, "column": np.arange(len(codes))},
                 schema={schema.CODE: pl.String, "column": pl.Int64},
             )
-            found = _latest(measurements, prefix).join(position, on=schema.CODE, how="inner")
+            found = latest_code(measurements, prefix).join(position, on=schema.CODE, how="inner")
             block[found[SAMPLE].to_numpy(), found["column"].to_numpy()] = 1.0
             columns.append(block)
         return np.concatenate(columns, axis=1)
 
     def _age(self, measurements: pl.DataFrame, n_samples: int) -> np.ndarray:
-        ages = _ages(measurements, n_samples)
+        ages = ages_in_years(measurements, n_samples)
         unknown = ~np.isfinite(ages)
         scaled = np.where(unknown, 0.0, (ages - self.age_mean) / self.age_std)
         return np.stack([scaled, unknown], axis=1).astype(np.float32)
@@ -91,7 +91,7 @@ class StaticFeatures:
         return cls(categories, value["age_mean"], value["age_std"])
 
 
-def _latest(measurements: pl.DataFrame, prefix: str) -> pl.DataFrame:
+def latest_code(measurements: pl.DataFrame, prefix: str) -> pl.DataFrame:
     """The last code under a prefix, per sample (measurements are in chronological order)."""
     under = (pl.col(schema.CODE) == prefix) | pl.col(schema.CODE).str.starts_with(
         prefix + schema.CODE_SEPARATOR
@@ -99,7 +99,7 @@ def _latest(measurements: pl.DataFrame, prefix: str) -> pl.DataFrame:
     return measurements.filter(under).group_by(SAMPLE, maintain_order=True).agg(pl.col(schema.CODE).last())
 
 
-def _ages(measurements: pl.DataFrame, n_samples: int) -> np.ndarray:
+def ages_in_years(measurements: pl.DataFrame, n_samples: int) -> np.ndarray:
     """Age at prediction time in years, float64 [sample], NaN where the birth is unknown."""
     ages = np.full(n_samples, np.nan)
     births = measurements.filter(pl.col(schema.CODE) == schema.BIRTH, pl.col(HOURS_BEFORE).is_not_null())

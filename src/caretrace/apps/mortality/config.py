@@ -87,8 +87,8 @@ class MortalityConfig:
             raise ConfigError("text: got nothing; none, tfidf, a hub id or a folder")
         if self.design == "clinical-longformer" and self.text == "none":
             raise ConfigError(
-                "design=clinical-longformer reads nothing but texts, types and times: set text to yikuan8/Clinical-Longformer, "
-                "to a folder with an encoder, or to tfidf"
+                "design=clinical-longformer reads nothing but texts, types and times: set text to "
+                "yikuan8/Clinical-Longformer, to a folder with an encoder, or to tfidf"
             )
         if not all(hours > 0 for hours in self.level_hours) or self.level_spread <= 0:
             raise ConfigError(

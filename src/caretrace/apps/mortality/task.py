@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from caretrace import schema
 from caretrace.apps.mortality.config import MortalityConfig
+from caretrace.errors import ConfigError
 
 if TYPE_CHECKING:  # torch is imported by the methods that need it: `caretrace cohort` does not
     import polars as pl
     from torch import nn
 
+    from caretrace.data.batch import EventBatch
     from caretrace.data.inputs import Inputs
     from caretrace.data.samples import Preprocessor
     from caretrace.data.text import TextReader
@@ -105,6 +107,33 @@ class Mortality:
         from caretrace.apps.mortality.explanation import MortalityScore
 
         return MortalityScore(members)
+
+    def watch(self, model: nn.Module, config: MortalityConfig, folder: Path) -> None:
+        """Save attention while the model is trained, if asked; only the first of several processes does."""
+        from caretrace.training.processes import started
+
+        if config.save_attention_every is None or not started().main:
+            return
+        if config.training.strategy == "fsdp":
+            raise ConfigError(
+                "save_attention_every: a model divided by fsdp cannot be looked at; leave one out"
+            )
+        from caretrace.apps.mortality.attention import AttentionRecorder
+
+        AttentionRecorder(
+            cast("Any", model),
+            folder,
+            every=config.save_attention_every,
+            megabytes=config.attention_megabytes,
+        )
+
+    def save_attention(
+        self, model: nn.Module, config: MortalityConfig, batch: EventBatch, path: Path
+    ) -> dict[str, int]:
+        """Attention of one model over a batch, into a file of bounded size."""
+        from caretrace.apps.mortality.attention import save_attention
+
+        return save_attention(path, cast("Any", model), batch, config.attention_megabytes)
 
     def limits(self, source: str) -> list[str]:
         """What the model must not be used for."""
