@@ -1,0 +1,185 @@
+"""FHIR R4: one Bundle per subject (Patient, Encounters, Conditions), one per line of `bundles.ndjson`.
+
+Every resource carries the tag HTEST ("test health data", v3-ActReason), which systems know how to keep apart.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from caretrace import schema
+from caretrace.apps.synth.export.tables import (
+    ADMIT,
+    BIRTH,
+    DISCHARGE,
+    FLAG,
+    PLACE,
+    SEX,
+    VISIT_ID,
+    Tables,
+    histories_of,
+)
+from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.errors import InputError
+from caretrace.evaluation.histories import Histories
+
+FILE = "bundles.ndjson"
+ICD9 = "http://hl7.org/fhir/sid/icd-9-cm"
+TERMINOLOGY = "http://terminology.hl7.org/CodeSystem/"
+TAG = {"system": TERMINOLOGY + "v3-ActReason", "code": "HTEST", "display": "test health data"}
+_GENDERS = {"F": "female", "M": "male"}
+Resource = dict[str, Any]
+
+
+class Writer:
+    """Writes chunk by chunk.
+
+    Args:
+        folder: An existing folder.
+    """
+
+    def __init__(self, folder: Path, vocabulary: Vocabulary) -> None:
+        del vocabulary
+        self._file = (folder / FILE).open("w", encoding="utf-8")
+
+    def add(self, tables: Tables) -> None:
+        """Write some more subjects."""
+        visits = _by_subject(tables.visits)
+        diagnoses = _by_subject(tables.diagnoses)
+        for person in tables.people.iter_rows(named=True):
+            subject = person[schema.SUBJECT_ID]
+            ends = {visit[VISIT_ID]: visit[DISCHARGE] for visit in visits.get(subject, [])}
+            resources = [
+                _patient(person),
+                *(_encounter(visit) for visit in visits.get(subject, [])),
+                *(_condition(each, ends[each[VISIT_ID]]) for each in diagnoses.get(subject, [])),
+            ]
+            self._file.write(json.dumps(_bundle(subject, resources), separators=(",", ":")) + "\n")
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+def read(folder: Path, vocabulary: Vocabulary) -> Histories:
+    """The histories that were written.
+
+    Raises:
+        InputError: The file is missing, is no list of bundles, or a resource does not say that it is synthetic.
+    """
+    people, visits, diagnoses = [], [], []
+    for resource in _resources(folder / FILE):
+        kind, identity = resource["resourceType"], resource["id"].rpartition("-")[2]
+        if kind == "Patient":
+            sex = {name: short for short, name in _GENDERS.items()}[resource["gender"]]
+            people.append((int(identity), sex, dt.datetime.fromisoformat(resource["birthDate"])))
+            continue
+        subject = int(resource["subject"]["reference"].rpartition("-")[2])
+        if kind == "Encounter":
+            times = (resource["period"][end].removesuffix("Z") for end in ("start", "end"))
+            visits.append((subject, int(identity), *map(dt.datetime.fromisoformat, times)))
+        else:
+            visit = int(resource["encounter"]["reference"].rpartition("-")[2])
+            diagnoses.append((subject, visit, int(identity), resource["code"]["coding"][0]["code"]))
+    time = pl.Datetime("us")
+    return histories_of(
+        Tables(
+            pl.DataFrame(people, {schema.SUBJECT_ID: pl.Int64, SEX: pl.String, BIRTH: time}, orient="row"),
+            pl.DataFrame(
+                visits,
+                {schema.SUBJECT_ID: pl.Int64, VISIT_ID: pl.Int64, ADMIT: time, DISCHARGE: time},
+                orient="row",
+            ),
+            pl.DataFrame(
+                diagnoses,
+                {schema.SUBJECT_ID: pl.Int64, VISIT_ID: pl.Int64, PLACE: pl.Int64, schema.CODE: pl.String},
+                orient="row",
+            ),
+        ),
+        vocabulary,
+    )
+
+
+def _resources(path: Path) -> list[Resource]:
+    try:
+        bundles = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        found = [entry["resource"] for bundle in bundles for entry in bundle["entry"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: no list of bundles ({error}); give what `caretrace generate` wrote"
+        ) from None
+    for resource in [*bundles, *found]:
+        if TAG not in resource.get("meta", {}).get("tag", []):
+            raise InputError(
+                f"{path}: {resource.get('resourceType')} {resource.get('id')} does not say that it is {FLAG}"
+            )
+    return found
+
+
+def _by_subject(frame: pl.DataFrame) -> dict[int, list[dict[str, Any]]]:
+    out: dict[int, list[dict[str, Any]]] = {}
+    for row in frame.iter_rows(named=True):
+        out.setdefault(row[schema.SUBJECT_ID], []).append(row)
+    return out
+
+
+def _bundle(subject: int, resources: list[Resource]) -> Resource:
+    entries = [
+        {"fullUrl": f"https://synthetic.invalid/{r['resourceType']}/{r['id']}", "resource": r}
+        for r in resources
+    ]
+    return {
+        "resourceType": "Bundle",
+        "id": f"bundle-{subject}",
+        "meta": {"tag": [TAG]},
+        "type": "collection",
+        "entry": entries,
+    }
+
+
+def _patient(person: dict[str, Any]) -> Resource:
+    return {
+        "resourceType": "Patient",
+        "id": f"patient-{person[schema.SUBJECT_ID]}",
+        "meta": {"tag": [TAG]},
+        "name": [{"text": f"{FLAG} {person[schema.SUBJECT_ID]}"}],
+        "gender": _GENDERS[person[SEX]],
+        "birthDate": person[BIRTH].date().isoformat(),
+    }
+
+
+def _encounter(visit: dict[str, Any]) -> Resource:
+    return {
+        "resourceType": "Encounter",
+        "id": f"encounter-{visit[VISIT_ID]}",
+        "meta": {"tag": [TAG]},
+        "status": "finished",
+        "class": {"system": TERMINOLOGY + "v3-ActCode", "code": "IMP", "display": "inpatient encounter"},
+        "subject": {"reference": f"Patient/patient-{visit[schema.SUBJECT_ID]}"},
+        "period": {"start": _time(visit[ADMIT]), "end": _time(visit[DISCHARGE])},
+    }
+
+
+def _condition(each: dict[str, Any], end: dt.datetime) -> Resource:
+    category = {"system": TERMINOLOGY + "condition-category", "code": "encounter-diagnosis"}
+    status = {"system": TERMINOLOGY + "condition-clinical", "code": "active"}
+    return {
+        "resourceType": "Condition",
+        "id": f"condition-{each[VISIT_ID]}-{each[PLACE]}",
+        "meta": {"tag": [TAG]},
+        "clinicalStatus": {"coding": [status]},
+        "category": [{"coding": [category]}],
+        "code": {"coding": [{"system": ICD9, "code": each[schema.CODE]}]},
+        "subject": {"reference": f"Patient/patient-{each[schema.SUBJECT_ID]}"},
+        "encounter": {"reference": f"Encounter/encounter-{each[VISIT_ID]}"},
+        "recordedDate": _time(end),
+    }
+
+
+def _time(value: dt.datetime) -> str:
+    return value.isoformat(timespec="seconds") + "Z"
