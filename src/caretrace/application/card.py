@@ -16,11 +16,6 @@ def model_card(run: dict[str, Any], application: Application, cohort: dict[str, 
         application: The application the model belongs to.
         cohort: `attrition.json` of its labels.
     """
-    items = [
-        f"| {each['item']} | {each['topic']} | {each['text']} |"
-        for each in tripod_items(run, application, cohort)
-    ]
-    tripod = "\n".join(items)
     tuning = run["tuning"]
     limits = "\n".join(f"- {limit}" for limit in application.limits(run["source"]))
     versions = ", ".join(f"{name} {version}" for name, version in run["versions"].items())
@@ -50,7 +45,12 @@ and beside comparators, come from `caretrace evaluate`.
 ## What it must not be used for
 
 {limits}
+{_tripod(tripod_items(run, application, cohort))}"""
 
+
+def _tripod(items: list[dict[str, str]]) -> str:
+    rows = "\n".join(f"| {each['item']} | {each['topic']} | {each['text']} |" for each in items)
+    return f"""
 ## TRIPOD+AI
 
 Filled from the run (Collins et al. 2024, BMJ 385:e078378); with held-out figures in the run's
@@ -58,5 +58,5 @@ Filled from the run (Collins et al. 2024, BMJ 385:e078378); with held-out figure
 
 | item | topic | in this run |
 |---|---|---|
-{tripod}
+{rows}
 """

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from caretrace import schema
 from caretrace.cli.console import AsJson, Console, Quiet
+
+if TYPE_CHECKING:
+    from caretrace.application.run import Run
+    from caretrace.dataset import Dataset
 
 
 def command(
@@ -77,21 +81,33 @@ def command(
             f"{counts['unknown_codes']:,} of {counts['measurements']:,} measurements have a code the model does not "
             "know; it reads them as 'something unknown was measured'"
         )
+    course = (subject, every, None if split == "all" else split)
+    console.result({**counts, **_along(console, opened, Dataset(dataset), course, trajectory, attention)})
+
+
+def _along(
+    console: Console,
+    run: Run,
+    dataset: Dataset,
+    whose: tuple[int | None, float | None, str | None],
+    trajectory: Path | None,
+    attention: Path | None,
+) -> dict[str, Any]:
+    """What was asked for beside the predictions."""
+    from caretrace.apps import load_application
+
+    application = load_application(run.read()["application"])
+    found: dict[str, Any] = {}
     if trajectory is not None:
         from caretrace.application.trajectory import Course
         from caretrace.application.trajectory import trajectory as write_trajectory
 
-        course = Course(subject, every, None if split == "all" else split)
-        application = load_application(opened.read()["application"])
-        counts["trajectory"] = str(trajectory)
-        counts["trajectory_rows"] = len(
-            write_trajectory(application, opened, Dataset(dataset), trajectory, course)
-        )
-        console.say(f"{counts['trajectory_rows']:,} risks along their stays in {trajectory}")
-    if attention is not None and subject is not None:
+        rows = len(write_trajectory(application, run, dataset, trajectory, Course(*whose)))
+        found |= {"trajectory": str(trajectory), "trajectory_rows": rows}
+        console.say(f"{rows:,} risks along their stays in {trajectory}")
+    if attention is not None and whose[0] is not None:
         from caretrace.application.attention import attention_of_subject
 
-        application = load_application(opened.read()["application"])
-        counts["attention"] = attention_of_subject(application, opened, Dataset(dataset), subject, attention)
+        found["attention"] = attention_of_subject(application, run, dataset, whose[0], attention)
         console.say(f"Attention in {attention}: what was looked at, not what mattered")
-    console.result(counts)
+    return found

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from caretrace.apps.mortality.document import DocumentModel
 from caretrace.apps.mortality.model import MortalityModel
-from caretrace.backbones.transformer import Transformer
+from caretrace.backbones.transformer import SelfAttention, Transformer
 from caretrace.data.batch import EventBatch
 from caretrace.files import whole_file
 
@@ -86,7 +86,9 @@ def save_attention(
         real = max(1, int((~found["padding"][0]).sum()))
         most = next(n for n in range(real, 0, -1) if n == 1 or _bytes(member, n) <= megabytes * _MEGABYTE)
         first, steps = real - most, real
-    arrays = {name: _cut(name, value, kept, slice(first, steps)) for name, value in found.items()}
+    arrays: dict[str, Any] = {
+        name: _cut(name, value, kept, slice(first, steps)) for name, value in found.items()
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez_compressed(file, **arrays)
@@ -98,8 +100,10 @@ def _bytes(member: MortalityModel | DocumentModel, steps: int) -> int:
     pooling, hidden = member.pooling.n_heads * steps, member.pooling.key.in_features * steps
     layers = 0
     if isinstance(member.backbone, Transformer):
-        attention = [module for module in member.backbone.modules() if hasattr(module, "query_key_value")]
-        layers = sum(int(each.n_heads) for each in attention) * steps**2  # type: ignore[arg-type]
+        layers = sum(
+            module.n_heads for module in member.backbone.modules() if isinstance(module, SelfAttention)
+        )
+        layers *= steps**2
     return _HALF * (layers + pooling + hidden) + steps
 
 
