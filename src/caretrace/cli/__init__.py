@@ -27,6 +27,7 @@ VERBS = {
     "evaluate": "caretrace.cli.evaluate",
     "predict": "caretrace.cli.predict",
     "explain": "caretrace.cli.explain",
+    "generate": "caretrace.cli.generate",
     "report": "caretrace.cli.report",
     "bench": "caretrace.cli.bench",
 }

@@ -12,7 +12,8 @@ probability 1, so what they had goes to the others in proportion (it is a condit
 Within the category, a softmax over the codes that remain.
 
 What an earlier visit had decides most of the next: a code's z is shifted and scaled by weights of its own, according
-to whether the last visit had it, or only one before (`Memory`). It starts at the marginals of the training subjects.
+to whether the last visit had it, or only one before (`Memory`). Both start at what is counted in the
+training subjects.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caretrace.apps.synth.sequences import CODE, PAD, VISIT, Batch, CodeTables
+from caretrace.apps.synth.sequences import CODE, PAD, VISIT, Batch, CodeTables, Records, make_batch
 from caretrace.backbones import build_backbone
 from caretrace.errors import ConfigError
 from caretrace.evaluation.histories import Histories
@@ -34,6 +35,8 @@ _KNOT_YEARS = 5.0
 _KNOTS = 25  # 0, 5, …, 120 years
 NEVER = -1e9  # a logit that means impossible; finite, so that gradients are
 _RARE = 0.5  # pseudo-count of what was never seen
+_PRIOR = 10.0  # pseudo-count of the mean of all codes
+_BLOCK = 500  # subjects counted together
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +98,33 @@ class Memory(nn.Module):
         self.code_shift = nn.Parameter(torch.zeros(2, tables.n_codes))
         self.register_buffer("first", torch.from_numpy(tables.first), persistent=False)
         self.register_buffer("last", torch.from_numpy(tables.last), persistent=False)
+
+    @torch.no_grad()
+    def start_at(self, histories: Histories, tables: CodeTables) -> None:
+        """Set shifts to what codes seen before do to the odds of their category, and of themselves within it."""
+        category = torch.from_numpy(tables.category_of)
+        count, of_category, of_code = (torch.zeros(2, tables.n_codes) for _ in range(3))
+        had_all = torch.zeros(tables.n_codes)
+        had_category = torch.zeros(tables.n_categories)
+        for first in range(0, len(histories), _BLOCK):
+            part = histories.take(np.arange(first, min(first + _BLOCK, len(histories))))
+            batch = make_batch(Records(part))
+            seen = seen_before(batch, tables.n_codes)
+            had = torch.zeros(len(batch.rank), tables.n_codes, dtype=torch.bool)
+            had[batch.codes_visit, batch.codes] = True
+            named = torch.zeros(len(batch.rank), tables.n_categories, dtype=torch.bool)
+            named[batch.codes_visit, category[batch.codes]] = True
+            count += seen.sum(0)
+            of_category += (seen & named[:, None, category]).sum(0)
+            of_code += (seen & had[:, None]).sum(0)
+            had_all, had_category = had_all + had.sum(0), had_category + named.sum(0)
+        visits = max(1, len(histories.code_count))
+        share = (had_all + _RARE) / (had_category[category] + 2 * _RARE)
+        for state in range(2):
+            again = _drawn_together(of_category[state], count[state])
+            itself = _drawn_together(of_code[state], of_category[state])
+            self.shift[state] = again - _odds(had_category[category] + _RARE, visits + 2 * _RARE)
+            self.code_shift[state] = itself - _odds(share, 1 + 1e-3)
 
     def recall(self, seen: Tensor, row: Tensor) -> Remembered:
         """What earlier visits say of each category.
@@ -202,6 +232,8 @@ class DecoderModel(nn.Module):
         n = np.bincount(rank, minlength=self.config.max_rank + 1)
         self.stop_bias.copy_(_logit(np.bincount(rank, ended, minlength=len(n)), n))
         self.stop_bias[0] = float(_logit(np.array((histories.visit_count == 0).sum()), len(histories)))
+        if self.memory is not None:
+            self.memory.start_at(histories, tables)
         self.get_buffer("empty_visits").fill_(bool((histories.code_count == 0).any()))
         self.get_buffer("empty_histories").fill_(bool((histories.visit_count == 0).any()))
 
@@ -398,6 +430,16 @@ def seen_before(batch: Batch, n_codes: int) -> Tensor:
         at = torch.nonzero(batch.rank == rank)[:, 0]
         earlier[at] = earlier[at - 1] | last[at - 1]
     return torch.stack([last, earlier & ~last], 1)
+
+
+def _odds(part: Tensor, whole: Tensor | float) -> Tensor:
+    return torch.log(part) - torch.log((whole - part).clamp(min=1e-3))
+
+
+def _drawn_together(part: Tensor, whole: Tensor) -> Tensor:
+    """Log odds of each rate, drawn to that of all together as if ten more had been seen."""
+    pooled = (part.sum() + _RARE) / (whole.sum() + 2 * _RARE)
+    return _odds(part + _PRIOR * pooled, whole + _PRIOR)
 
 
 def _logit(count: np.ndarray, total: np.ndarray | int) -> Tensor:
