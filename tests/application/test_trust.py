@@ -95,3 +95,11 @@ def test_the_report_shows_the_groups(tiny_run):
     page = render_run_report(tiny_run, tiny_run.parent / "report.html").read_text()
     assert "Does it work equally well for everyone?" in page
     assert "age: 45 to 64" in page
+
+
+def test_the_report_draws_the_abstention_curve(tiny_run):
+    from caretrace.report.run_page import render_run_report
+
+    page = render_run_report(tiny_run, tiny_run.parent / "report-2.html").read_text()
+    assert "Does it know when it does not know?" in page
+    assert "Observed / expected" in page

@@ -151,6 +151,34 @@ def decision(curves: Json, names: Mapping[str, str]) -> Markup | None:
     return plot.svg()
 
 
+def abstention(curve: Sequence[Any]) -> Markup | None:
+    """AUROC and AUPRC among the predictions that are kept when the least certain are left to people."""
+    rows = [row for row in curve if isinstance(row, Mapping)]
+    shown = {
+        label: [
+            (100 * share, value)
+            for row in rows
+            if (share := finite(row.get("coverage"))) is not None
+            and (value := finite(row.get(name))) is not None
+        ]
+        for name, label in (("auroc", "AUROC"), ("auprc", "AUPRC"))
+    }
+    if not all(len(points) > 1 for points in shown.values()):
+        return None
+    plot = Plot(
+        "Answers kept",
+        "Figures among the predictions the ensemble is surest of, against the share of all that is kept; a curve that "
+        "rises to the left says that the ensemble knows when it does not know.",
+        Axis("Predictions kept (%)", high=100),
+        Axis("AUROC, AUPRC", high=1),
+        width=520, height=300,
+    )  # fmt: skip
+    for index, points in enumerate(shown.values()):
+        plot.line([x for x, _ in points], [y for _, y in points], series_kind(index))
+    plot.key([Entry(label, index) for index, label in enumerate(shown)])
+    return plot.svg()
+
+
 def intervals(
     rows: Sequence[tuple[str, Json, int]],
     label: str,

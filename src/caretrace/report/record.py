@@ -22,6 +22,7 @@ EVALUATION_FILE = "evaluation/evaluation.json"
 CURVES_FILE = "evaluation/curves.json"
 QUALITY_FILE = "quality.json"
 SUBGROUPS_FILE = "subgroups.json"
+ABSTENTION_FILE = "evaluation/abstention.json"
 
 # Fewer positives than this give intervals too wide for any claim: sample-size guidance for external
 # validation asks for at least 100 events (Vergouwe 2005, https://doi.org/10.1016/j.jclinepi.2004.06.017).
@@ -43,6 +44,7 @@ class RunRecord:
         curves: `evaluation/curves.json`.
         quality: `quality.json`, the data set's quality report.
         subgroups: `subgroups.json`.
+        abstention: `evaluation/abstention.json`.
         task_description: `description` of `labels/task.yaml`.
     """
 
@@ -54,6 +56,7 @@ class RunRecord:
     curves: Json | None = None
     quality: Json | None = None
     subgroups: Json | None = None
+    abstention: Json | None = None
     task_description: str = ""
 
     @property
@@ -114,6 +117,7 @@ def read_run(path: Path) -> RunRecord:
         curves=_object(path / CURVES_FILE),
         quality=_object(path / QUALITY_FILE),
         subgroups=_object(path / SUBGROUPS_FILE),
+        abstention=_object(path / ABSTENTION_FILE),
         task_description=_description(path / TASK_FILE),
     )
 

@@ -26,6 +26,7 @@ _SECTIONS = (
     ("decision", "Decision curve"),
     ("comparators", "Simpler models"),
     ("subgroups", "Groups"),
+    ("abstention", "Uncertainty"),
     ("training", "Training"),
     ("quality", "Data"),
     ("limits", "Limits"),
@@ -53,6 +54,8 @@ def render_run_report(run: Path, out: Path | None = None) -> Path:
 def _values(record: RunRecord) -> dict[str, Any]:
     run, evaluation = record.run, record.evaluation or {}
     subgroups = _subgroups(record)
+    drawings = _drawings(record, subgroups)
+    optional = {"subgroups": bool(subgroups), "abstention": drawings["abstention"] is not None}
     members = len({row.get("member", 0) for row in record.epochs})
     return {
         "title": story.title(run),
@@ -62,7 +65,7 @@ def _values(record: RunRecord) -> dict[str, Any]:
             str(run.get("backbone") or ""),
             f"trained {str(run['created_at'])[:10]}" if run.get("created_at") else "",
         ],
-        "sections": [row for row in _SECTIONS if row[0] != "subgroups" or subgroups],
+        "sections": [row for row in _SECTIONS if optional.get(row[0], True)],
         "path": shlex.quote(str(record.path)),
         "application": str(run.get("application") or "APP"),
         "lead": story.lead(record),
@@ -85,7 +88,7 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "making": _making(run),
         "config": list(_leaves(mapping(run, "config"))),
         "commands": _commands(record),
-        "drawings": _drawings(record, subgroups),
+        "drawings": drawings,
     }
 
 
@@ -115,6 +118,7 @@ def _drawings(record: RunRecord, subgroups: list[dict[str, Any]]) -> dict[str, M
             reference=overall,
             width=520,
         ),
+        "abstention": charts.abstention((record.abstention or {}).get("curve") or []),
         "loss": charts.training(
             record.epochs, {"train_loss": ("training", 1), "tuning_loss": ("tuning", 0)}, "Loss"
         ),
@@ -249,6 +253,7 @@ def _subgroups(record: RunRecord) -> list[dict[str, Any]]:
             "n": row.get("n"),
             "positives": row.get("positives"),
             "auroc": _cell(mapping(row, "auroc")),
+            "calibration": _cell(mapping(row, "calibration")),
             "note": "too small to judge" if (finite(row.get("positives")) or 0) < FEWEST_POSITIVES else "",
         }
         for row in rows
