@@ -302,3 +302,31 @@ def test_demographics_and_requests_say_what_is_wrong():
     empty = Records(histories([]))
     with pytest.raises(CohortError, match="0 training"):
         fit_decoder(empty, empty, VOCABULARY, TINY)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_earlier_visits_are_remembered_as_they_were(begun):
+    generator = wild()
+    model = generator.model
+    with torch.no_grad():  # what the last visit had is impossible, what one before had is certain
+        model.memory.log_scale.zero_()
+        model.memory.shift[0], model.memory.shift[1] = -60.0, 30.0
+        model.stop_bias.fill_(-2.0)
+    category = model.tables.category_of
+    first = Records(histories([(71, 1, [{1, 4}, {0}])] * 60)) if begun else None
+    wanted = Wanted(np.arange(60), np.full(60, 71), np.full(60, 1), begun=first)
+    records = generator.draw(wanted, 0, SamplingConfig(rows=16, max_tokens=60))
+    h = records.histories
+    visits = [set(category[part].tolist()) for part in np.split(h.code, np.cumsum(h.code_count)[:-1])]
+    checked = 0
+    for place, rank in enumerate(h.visit_rank):
+        last_of_subject = place + 1 == len(visits) or h.visit_rank[place + 1] == 0
+        if last_of_subject:  # it may have been cut
+            continue
+        if rank >= 1:
+            assert not visits[place] & visits[place - 1]
+        if rank >= 2:
+            assert visits[place - 2] <= visits[place]
+            checked += 1
+    assert checked > 30
+    assert np.isfinite(generator.log_likelihood(records)).all()

@@ -35,7 +35,7 @@ class SamplingConfig:
         top_k: Keep the most probable categories and codes of each choice only; 0 keeps all.
         top_p: Keep the smallest set with at least this probability (Holtzman et al. 2020); 1 keeps all.
         rows: Histories drawn at once.
-        max_tokens: A history that grows longer is ended there, and counted.
+        max_tokens: A history that has as many is ended with its visit, and counted.
     """
 
     temperature: float = 1.0
@@ -211,7 +211,7 @@ class _Rows:
             over[place] = self._turn(rows[place], whose[place], hidden[place])
         if given.any():
             self._copy(rows[given], whose[given])
-        long = ~over & (at + 2 > self._sampler.config.max_tokens)
+        long = turning & ~over & (at + 2 > self._sampler.config.max_tokens)  # never within a visit
         self.cut += int(long.sum())
         return over | long
 
