@@ -170,7 +170,8 @@ def test_a_damaged_store_names_the_remedy(tmp_path):
         store.read_shard(0, 0)
     manifest = store.path / "store.json"
     stored = json.loads(manifest.read_text())
-    for text in ("", "[]", "{}", json.dumps({**stored, "extra": 1}), json.dumps({"format_version": stores.FORMAT_VERSION})):
+    unknown, bare = {**stored, "extra": 1}, {"format_version": stores.FORMAT_VERSION}
+    for text in ("", "[]", "{}", json.dumps(unknown), json.dumps(bare)):
         manifest.write_text(text)
         with pytest.raises(BundleError, match="not a store of samples"):
             SampleStore.open(store.path)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import polars as pl
+
 # What makes a spreadsheet take a cell for a formula (OWASP, CSV Injection).
 _STARTS = ("=", "+", "-", "@", "\t", "\r")
 
@@ -16,3 +18,15 @@ def csv_safe(cell: object) -> object:
         The cell; a text that could be a formula has an apostrophe in front.
     """
     return f"'{cell}" if isinstance(cell, str) and cell.lstrip(" \n").startswith(_STARTS) else cell
+
+
+def csv_safe_texts(table: pl.DataFrame) -> pl.DataFrame:
+    """The same of every text in a table."""
+    safe = []
+    for name in (name for name, dtype in table.schema.items() if dtype == pl.String):
+        text = pl.col(name)
+        runs = pl.any_horizontal(
+            text.str.strip_chars_start(" \n").str.starts_with(start) for start in _STARTS
+        )
+        safe.append(pl.when(runs).then("'" + text).otherwise(text).alias(name))
+    return table.with_columns(safe)

@@ -10,6 +10,7 @@ from typing import IO
 import polars as pl
 
 from caretrace.errors import InputError
+from caretrace.report.export import csv_safe_texts
 
 TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -38,7 +39,7 @@ class CsvFiles:
         new = name not in self._open
         if new:
             self._open[name] = self._stack.enter_context((self._folder / name).open("wb"))
-        table.write_csv(self._open[name], include_header=new, datetime_format=TIME)
+        csv_safe_texts(table).write_csv(self._open[name], include_header=new, datetime_format=TIME)
 
     def close(self) -> None:
         """Close all files."""
