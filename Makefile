@@ -12,7 +12,7 @@ export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install install-dev demo test check docs reference bench clean
+.PHONY: help install install-dev demo test test-slow check docs reference bench clean
 
 help: ## List the verbs
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' Makefile
@@ -26,8 +26,13 @@ demo: $(VENV)/.installed ## Simulated patients, all the way to demo/report.html
 		echo "$(DEMO)/report.html is there: open it in a browser. To run the demo again, remove the folder $(DEMO)."; \
 	else $(BIN)/caretrace demo --out $(DEMO); fi
 
+PYTEST := OMP_NUM_THREADS=1 POLARS_MAX_THREADS=2 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+
 test: $(VENV)/.installed-dev ## Run the tests; CARETRACE_DATA=FOLDER adds those on real data
-	OMP_NUM_THREADS=1 POLARS_MAX_THREADS=2 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
+	$(PYTEST) -m "not slow"
+
+test-slow: $(VENV)/.installed-dev ## Run those that take long: Spark, kills, several processes, calibration
+	$(PYTEST) -m slow
 
 check: $(VENV)/.installed-dev ## Lint, format, types, and which layer may import which
 	$(BIN)/ruff check .

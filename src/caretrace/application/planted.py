@@ -141,7 +141,7 @@ def cases_of(
     cases = []
     for number in np.flatnonzero(samples.outcomes > 0.5):
         label = inputs.labels.row(int(number), named=True)
-        own = truth.filter(pl.col("subject_id") == label[schema.SUBJECT_ID]).with_columns(
+        own = truth.filter(pl.col(schema.SUBJECT_ID) == label[schema.SUBJECT_ID]).with_columns(
             before=(pl.lit(label[schema.PREDICTION_TIME]) - pl.col("time")).dt.total_seconds() / 3600
         )
         own = own.filter(pl.col("before").is_between(0, _STAY_HOURS))
