@@ -18,10 +18,10 @@ import time
 import numpy as np
 from cases import Case, run, say
 
-from caretrace.apps.synth.fitting import FitConfig
-from caretrace.apps.synth.sequences import Records
+from caretrace.apps.synth.codes.sequences import Records
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
+from caretrace.apps.synth.models.fitting import FitConfig
 from caretrace.apps.synth.training import SynthConfig, fit_generator
-from caretrace.apps.synth.vocabulary import Vocabulary
 from caretrace.evaluation.histories import Floats, Histories
 from caretrace.hospital.histories import HistoryModel, default_model, draw, log_likelihoods
 

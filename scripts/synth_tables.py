@@ -17,7 +17,7 @@ from pathlib import Path
 
 from histories_table import _rows
 
-PACKAGE = Path(__file__).parents[1] / "src" / "caretrace" / "apps" / "synth" / "tables"
+PACKAGE = Path(__file__).parents[1] / "src" / "caretrace" / "apps" / "synth" / "codes" / "tables"
 EDITS = {
     "Newborn_Only": "newborn", "Pediatric_Only": "pediatric", "Maternity_Only": "maternity", "Adult_Only": "adult",
     "Female_Only": "F", "Male_Only": "M",

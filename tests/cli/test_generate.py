@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from caretrace.apps.synth.counting import CountGenerator
+from caretrace.apps.synth.codes.sequences import Records
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.export import read_subjects
-from caretrace.apps.synth.sequences import Records
-from caretrace.apps.synth.storing import save_generator
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.models.counting import CountGenerator
+from caretrace.apps.synth.models.storing import save_generator
 from caretrace.cli import build_app
 from caretrace.errors import BundleError
 from caretrace.evaluation.histories import Histories

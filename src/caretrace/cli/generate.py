@@ -66,8 +66,8 @@ def command(
     Nobody in the files exists, and every file says so. Memory does not grow with `--n`.
     """
     from caretrace.apps.synth.export import write_subjects
-    from caretrace.apps.synth.generator import Request
-    from caretrace.apps.synth.sampling import SamplingConfig
+    from caretrace.apps.synth.models.decoder.sampling import SamplingConfig
+    from caretrace.apps.synth.models.generator import Request
     from caretrace.apps.synth.training import load
 
     console = Console(as_json, quiet)

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from caretrace.apps.synth.counting import CountGenerator
-from caretrace.apps.synth.sampling import SamplingConfig, Wanted
-from caretrace.apps.synth.sequences import Records
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.codes.sequences import Records
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
+from caretrace.apps.synth.models.counting import CountGenerator
+from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.errors import ConfigError
 from caretrace.evaluation.histories import Histories
 

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from caretrace.apps.synth.decoder import DecoderGenerator, fit_decoder
-from caretrace.apps.synth.fitting import FitConfig, batches
-from caretrace.apps.synth.generator import Demographics, Request, iter_chunks
-from caretrace.apps.synth.icd9 import limits
-from caretrace.apps.synth.model_decoder import DecoderConfig, DecoderModel
-from caretrace.apps.synth.noise import uniform
-from caretrace.apps.synth.sampling import SamplingConfig, Wanted
-from caretrace.apps.synth.sequences import PAD, CodeTables, Records, make_batch
-from caretrace.apps.synth.static_cache import AnySteps, StaticTransformer
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.codes.icd9 import limits
+from caretrace.apps.synth.codes.sequences import PAD, CodeTables, Records, make_batch
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
+from caretrace.apps.synth.models.decoder.cache import AnySteps, StaticTransformer
+from caretrace.apps.synth.models.decoder.generator import DecoderGenerator, fit_decoder
+from caretrace.apps.synth.models.decoder.network import DecoderConfig, DecoderModel
+from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
+from caretrace.apps.synth.models.fitting import FitConfig, batches
+from caretrace.apps.synth.models.generator import Demographics, Request, iter_chunks
+from caretrace.apps.synth.models.noise import uniform
 from caretrace.backbones.transformer import Transformer
 from caretrace.errors import CohortError, ConfigError, InputError
 from caretrace.evaluation.histories import Histories, join

@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from caretrace import schema
-from caretrace.apps.synth.counting import CountGenerator
+from caretrace.apps.synth.codes.sequences import Records
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.export import FORMATS, read_subjects, write_subjects
 from caretrace.apps.synth.export.tables import FLAG, tables_of
-from caretrace.apps.synth.generator import Request, iter_chunks
-from caretrace.apps.synth.sequences import Records
+from caretrace.apps.synth.models.counting import CountGenerator
+from caretrace.apps.synth.models.generator import Request, iter_chunks
 from caretrace.apps.synth.training import SynthConfig, load, train
-from caretrace.apps.synth.vocabulary import Vocabulary
 from caretrace.dataset import Dataset
 from caretrace.errors import BundleError, ConfigError, InputError, OutputExistsError
 from caretrace.evaluation.histories import Histories, join
@@ -46,7 +46,7 @@ def drawn(generator, request):
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_every_format_reads_back_to_the_same_subjects(kind, generator, tmp_path, monkeypatch):
-    monkeypatch.setattr("caretrace.apps.synth.generator.CHUNK", 40)  # several chunks
+    monkeypatch.setattr("caretrace.apps.synth.models.generator.CHUNK", 40)  # several chunks
     request = Request(100, seed=3)
     told = []
     counts = write_subjects(generator, request, tmp_path / "out", kind, progress=lambda *p: told.append(p))
@@ -133,9 +133,9 @@ def test_what_is_wrong_is_said(generator, tmp_path):
 
 @pytest.mark.parametrize("model", ["decoder", "gru", "prompt-bart", "n-gram", "marginals"])
 def test_a_run_is_trained_stored_and_drawn_from(model, generator, tmp_path):
-    from caretrace.apps.synth.fitting import FitConfig
-    from caretrace.apps.synth.model_decoder import DecoderConfig
-    from caretrace.apps.synth.model_prompt_bart import PromptBartConfig
+    from caretrace.apps.synth.models.decoder.network import DecoderConfig
+    from caretrace.apps.synth.models.fitting import FitConfig
+    from caretrace.apps.synth.models.prompt_bart.network import PromptBartConfig
 
     write_subjects(generator, Request(120, seed=4), tmp_path / "data", "meds")
     config = SynthConfig(

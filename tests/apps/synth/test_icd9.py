@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caretrace.apps.synth import icd9
+from caretrace.apps.synth.codes import icd9
 from caretrace.errors import InputError
 from caretrace.hospital.histories import catalogue
 

@@ -9,22 +9,26 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from caretrace.apps.synth.corruption import CORRUPTIONS, corrupt
-from caretrace.apps.synth.fitting import FitConfig, fit
-from caretrace.apps.synth.generator import Demographics
-from caretrace.apps.synth.icd9 import limits
-from caretrace.apps.synth.model_prompt_bart import (
+from caretrace.apps.synth.codes.icd9 import limits
+from caretrace.apps.synth.codes.sequences import CodeTables, Records
+from caretrace.apps.synth.codes.vocabulary import END, MASK, PAD, START, VISIT, VISIT_END, Vocabulary
+from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
+from caretrace.apps.synth.models.fitting import FitConfig, fit
+from caretrace.apps.synth.models.generator import Demographics
+from caretrace.apps.synth.models.prompt_bart.corruption import CORRUPTIONS, corrupt
+from caretrace.apps.synth.models.prompt_bart.generator import (
+    PromptBartGenerator,
+    PromptBartLearner,
+    fit_prompt_bart,
+)
+from caretrace.apps.synth.models.prompt_bart.network import (
     PromptBart,
     PromptBartConfig,
     load_bart,
     pair_divergence,
     sizes_of,
 )
-from caretrace.apps.synth.prompt_bart import PromptBartGenerator, PromptBartLearner, fit_prompt_bart
-from caretrace.apps.synth.prompt_tokens import IGNORED, count_pairs, next_visits
-from caretrace.apps.synth.sampling import SamplingConfig, Wanted
-from caretrace.apps.synth.sequences import CodeTables, Records
-from caretrace.apps.synth.vocabulary import END, MASK, PAD, START, VISIT, VISIT_END, Vocabulary
+from caretrace.apps.synth.models.prompt_bart.tokens import IGNORED, count_pairs, next_visits
 from caretrace.errors import BundleError, ConfigError
 from caretrace.evaluation.histories import Histories
 

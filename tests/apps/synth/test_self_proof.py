@@ -6,7 +6,7 @@ import functools
 import numpy as np
 import pytest
 
-from caretrace.apps.synth import icd9
+from caretrace.apps.synth.codes import icd9
 from caretrace.apps.synth.config import HistoryConfig
 from caretrace.apps.synth.evaluate import (
     PARTS,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caretrace.apps.synth.vocabulary import (
+from caretrace.apps.synth.codes.vocabulary import (
     END,
     MASK,
     PAD,

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from caretrace import schema
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.config import HistoryConfig
-from caretrace.apps.synth.vocabulary import Vocabulary
 from caretrace.dataset import Dataset
 from caretrace.errors import CohortError
 from caretrace.evaluation.histories import Histories

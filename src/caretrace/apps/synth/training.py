@@ -14,18 +14,18 @@ from pathlib import Path
 from typing import Any, Literal
 
 from caretrace import __version__, schema
+from caretrace.apps.synth.codes.sequences import Records
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.config import HistoryConfig
-from caretrace.apps.synth.counting import CountGenerator
-from caretrace.apps.synth.decoder import fit_decoder
-from caretrace.apps.synth.fitting import FitConfig
-from caretrace.apps.synth.generator import Generator
-from caretrace.apps.synth.model_decoder import DecoderConfig
-from caretrace.apps.synth.model_prompt_bart import PromptBartConfig
-from caretrace.apps.synth.prompt_bart import fit_prompt_bart
-from caretrace.apps.synth.sequences import Records
-from caretrace.apps.synth.storing import APPLICATION, load_generator, save_generator
+from caretrace.apps.synth.models.counting import CountGenerator
+from caretrace.apps.synth.models.decoder.generator import fit_decoder
+from caretrace.apps.synth.models.decoder.network import DecoderConfig
+from caretrace.apps.synth.models.fitting import FitConfig
+from caretrace.apps.synth.models.generator import Generator
+from caretrace.apps.synth.models.prompt_bart.generator import fit_prompt_bart
+from caretrace.apps.synth.models.prompt_bart.network import PromptBartConfig
+from caretrace.apps.synth.models.storing import APPLICATION, load_generator, save_generator
 from caretrace.apps.synth.task import collect_histories, read_vocabulary
-from caretrace.apps.synth.vocabulary import Vocabulary
 from caretrace.config import to_dict
 from caretrace.dataset import Dataset
 from caretrace.errors import BundleError

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.export.tables import FLAG, tables_of
-from caretrace.apps.synth.generator import Generator, Request, iter_chunks
-from caretrace.apps.synth.sampling import SamplingConfig
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.models.decoder.sampling import SamplingConfig
+from caretrace.apps.synth.models.generator import Generator, Request, iter_chunks
 from caretrace.errors import ConfigError, unknown_name
 from caretrace.evaluation.histories import Histories
 from caretrace.files import whole_folder

@@ -11,10 +11,10 @@ import pyarrow.parquet as pq
 
 import caretrace
 from caretrace import schema
+from caretrace.apps.synth.codes.vocabulary import SPECIAL, UNKNOWN, Vocabulary
 from caretrace.apps.synth.config import HistoryConfig
 from caretrace.apps.synth.export.tables import ADMIT, BIRTH, DISCHARGE, FLAG, SEX, VISIT_ID, Tables
 from caretrace.apps.synth.task import collect_histories
-from caretrace.apps.synth.vocabulary import SPECIAL, UNKNOWN, Vocabulary
 from caretrace.dataset import Dataset
 from caretrace.errors import InputError
 from caretrace.evaluation.histories import Histories

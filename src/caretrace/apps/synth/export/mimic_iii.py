@@ -7,6 +7,7 @@ from pathlib import Path
 import polars as pl
 
 from caretrace import schema
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.export.csv import CsvFiles, read_csv, read_time
 from caretrace.apps.synth.export.tables import (
     ADMIT,
@@ -19,7 +20,6 @@ from caretrace.apps.synth.export.tables import (
     Tables,
     histories_of,
 )
-from caretrace.apps.synth.vocabulary import Vocabulary
 from caretrace.evaluation.histories import Histories
 
 # MIMIC-III 1.4, https://mimic.mit.edu/docs/iii/tables/; columns without a counterpart here stay empty.

@@ -13,6 +13,7 @@ from pathlib import Path
 import polars as pl
 
 from caretrace import schema
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.export.csv import CsvFiles, read_csv, read_time
 from caretrace.apps.synth.export.tables import (
     ADMIT,
@@ -25,7 +26,6 @@ from caretrace.apps.synth.export.tables import (
     Tables,
     histories_of,
 )
-from caretrace.apps.synth.vocabulary import Vocabulary
 from caretrace.errors import InputError
 from caretrace.evaluation.histories import Histories
 

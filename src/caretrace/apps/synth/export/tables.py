@@ -12,9 +12,9 @@ import numpy as np
 import polars as pl
 
 from caretrace import schema
-from caretrace.apps.synth.noise import uniform
-from caretrace.apps.synth.sequences import Records
-from caretrace.apps.synth.vocabulary import SPECIAL, UNKNOWN, Vocabulary
+from caretrace.apps.synth.codes.sequences import Records
+from caretrace.apps.synth.codes.vocabulary import SPECIAL, UNKNOWN, Vocabulary
+from caretrace.apps.synth.models.noise import uniform
 from caretrace.errors import InputError
 from caretrace.evaluation.histories import Floats, Histories, Ints, gather
 

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caretrace.apps.synth.model_decoder import NEVER, DecoderModel, Masks, Remembered
-from caretrace.apps.synth.noise import uniform
-from caretrace.apps.synth.sequences import CODE, PREFIX, VISIT, Records, lengths, make_batch
-from caretrace.apps.synth.static_cache import steps_of
+from caretrace.apps.synth.codes.sequences import CODE, PREFIX, VISIT, Records, lengths, make_batch
+from caretrace.apps.synth.models.decoder.cache import steps_of
+from caretrace.apps.synth.models.decoder.network import NEVER, DecoderModel, Masks, Remembered
+from caretrace.apps.synth.models.noise import uniform
 from caretrace.errors import ConfigError
 from caretrace.evaluation.histories import Bools, Floats, Histories, Ints
 

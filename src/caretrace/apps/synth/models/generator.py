@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 
-from caretrace.apps.synth.noise import uniform
-from caretrace.apps.synth.sampling import SamplingConfig, Wanted
-from caretrace.apps.synth.sequences import AGES, Records
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.codes.sequences import AGES, Records
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
+from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
+from caretrace.apps.synth.models.noise import uniform
 from caretrace.errors import ConfigError
 from caretrace.evaluation.histories import Floats, Histories, Ints
 

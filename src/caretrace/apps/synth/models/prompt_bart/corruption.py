@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from caretrace.apps.synth.vocabulary import MASK, SPECIAL
+from caretrace.apps.synth.codes.vocabulary import MASK, SPECIAL
 from caretrace.evaluation.histories import Ints
 
 Corruption = Literal["infill", "delete", "replace"]

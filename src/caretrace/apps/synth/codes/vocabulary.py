@@ -20,7 +20,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from caretrace.apps.synth import icd9
+from caretrace.apps.synth.codes import icd9
 from caretrace.errors import BundleError, InputError
 from caretrace.evaluation.histories import Histories, Ints, ranges
 

@@ -8,8 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caretrace.apps.synth.sequences import CodeTables
-from caretrace.apps.synth.vocabulary import END, PAD, SPECIAL, START, UNKNOWN, VISIT, VISIT_END, Vocabulary
+from caretrace.apps.synth.codes.sequences import CodeTables
+from caretrace.apps.synth.codes.vocabulary import (
+    END,
+    PAD,
+    SPECIAL,
+    START,
+    UNKNOWN,
+    VISIT,
+    VISIT_END,
+    Vocabulary,
+)
 from caretrace.evaluation.histories import Histories, Ints
 
 IGNORED = -100  # label of padding

@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caretrace.apps.synth.icd9 import Limits
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.codes.icd9 import Limits
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.errors import InputError
 from caretrace.evaluation.histories import Bools, Floats, Histories, Ints, gather, ranges
 

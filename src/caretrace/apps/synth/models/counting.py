@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caretrace.apps.synth.generator import Demographics
-from caretrace.apps.synth.noise import uniform
-from caretrace.apps.synth.sampling import SamplingConfig, Wanted
-from caretrace.apps.synth.sequences import Records
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.codes.sequences import Records
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
+from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
+from caretrace.apps.synth.models.generator import Demographics
+from caretrace.apps.synth.models.noise import uniform
 from caretrace.errors import ConfigError
 from caretrace.evaluation.histories import Bools, Floats, Histories, Ints
 

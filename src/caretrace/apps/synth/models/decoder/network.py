@@ -26,7 +26,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caretrace.apps.synth.sequences import CODE, PAD, VISIT, Batch, CodeTables, Records, make_batch
+from caretrace.apps.synth.codes.sequences import CODE, PAD, VISIT, Batch, CodeTables, Records, make_batch
 from caretrace.backbones import build_backbone
 from caretrace.errors import ConfigError
 from caretrace.evaluation.histories import Histories

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caretrace.apps.synth import icd9
-from caretrace.apps.synth.fitting import FitConfig, batches, fit
-from caretrace.apps.synth.generator import Demographics
-from caretrace.apps.synth.model_decoder import DecoderConfig, DecoderModel, Masks
-from caretrace.apps.synth.sampling import Sampler, SamplingConfig, Wanted
-from caretrace.apps.synth.sequences import Batch, CodeTables, Records, make_batch
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.codes import icd9
+from caretrace.apps.synth.codes.sequences import Batch, CodeTables, Records, make_batch
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
+from caretrace.apps.synth.models.decoder.network import DecoderConfig, DecoderModel, Masks
+from caretrace.apps.synth.models.decoder.sampling import Sampler, SamplingConfig, Wanted
+from caretrace.apps.synth.models.fitting import FitConfig, batches, fit
+from caretrace.apps.synth.models.generator import Demographics
 from caretrace.config import to_dict
 from caretrace.evaluation.histories import Bools, Floats
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from caretrace.apps.synth.counting import CountGenerator
-from caretrace.apps.synth.decoder import DecoderGenerator
-from caretrace.apps.synth.generator import Demographics, Generator
-from caretrace.apps.synth.model_decoder import DecoderConfig, DecoderModel
-from caretrace.apps.synth.prompt_bart import PromptBartGenerator
-from caretrace.apps.synth.sequences import AGES, CodeTables
-from caretrace.apps.synth.vocabulary import Vocabulary
+from caretrace.apps.synth.codes.sequences import AGES, CodeTables
+from caretrace.apps.synth.codes.vocabulary import Vocabulary
+from caretrace.apps.synth.models.counting import CountGenerator
+from caretrace.apps.synth.models.decoder.generator import DecoderGenerator
+from caretrace.apps.synth.models.decoder.network import DecoderConfig, DecoderModel
+from caretrace.apps.synth.models.generator import Demographics, Generator
+from caretrace.apps.synth.models.prompt_bart.generator import PromptBartGenerator
 from caretrace.config import from_dict
 from caretrace.errors import BundleError, InputError
 from caretrace.files import whole_folder

@@ -16,19 +16,28 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caretrace.apps.synth import icd9
-from caretrace.apps.synth.corruption import CORRUPTIONS, Corruption, corrupt
-from caretrace.apps.synth.fitting import FitConfig, batches, fit
-from caretrace.apps.synth.generator import Demographics
-from caretrace.apps.synth.model_prompt_bart import (
+from caretrace.apps.synth.codes import icd9
+from caretrace.apps.synth.codes.sequences import CodeTables, Records
+from caretrace.apps.synth.codes.vocabulary import (
+    END,
+    PAD,
+    START,
+    VISIT_END,
+    Vocabulary,
+)
+from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted, choose
+from caretrace.apps.synth.models.fitting import FitConfig, batches, fit
+from caretrace.apps.synth.models.generator import Demographics
+from caretrace.apps.synth.models.noise import uniform
+from caretrace.apps.synth.models.prompt_bart.corruption import CORRUPTIONS, Corruption, corrupt
+from caretrace.apps.synth.models.prompt_bart.network import (
     PromptBart,
     PromptBartConfig,
     load_bart,
     pair_divergence,
     sizes_of,
 )
-from caretrace.apps.synth.noise import uniform
-from caretrace.apps.synth.prompt_tokens import (
+from caretrace.apps.synth.models.prompt_bart.tokens import (
     IGNORED,
     Grammar,
     NextVisits,
@@ -39,15 +48,6 @@ from caretrace.apps.synth.prompt_tokens import (
     padded,
     visit_lists,
     what_is_read,
-)
-from caretrace.apps.synth.sampling import SamplingConfig, Wanted, choose
-from caretrace.apps.synth.sequences import CodeTables, Records
-from caretrace.apps.synth.vocabulary import (
-    END,
-    PAD,
-    START,
-    VISIT_END,
-    Vocabulary,
 )
 from caretrace.config import from_dict, to_dict
 from caretrace.errors import ConfigError

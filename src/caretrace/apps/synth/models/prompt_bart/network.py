@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caretrace.apps.synth.vocabulary import PAD
+from caretrace.apps.synth.codes.vocabulary import PAD
 from caretrace.errors import BundleError, ConfigError
 
 _OFFSET = 2  # BART's table of positions begins with two that are not used

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from caretrace.apps.synth.sequences import Records, lengths
+from caretrace.apps.synth.codes.sequences import Records, lengths
 from caretrace.errors import CohortError, ConfigError
 from caretrace.evaluation.histories import Ints
 

@@ -1,0 +1,1 @@
+"""Diagnosis codes: their hierarchy, their vocabulary, and histories as tokens."""

@@ -1,0 +1,1 @@
+"""The generators: one contract, a folder or a file for each."""

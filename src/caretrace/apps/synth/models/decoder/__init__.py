@@ -1,0 +1,1 @@
+"""The generator we recommend: a decoder that writes category, then code."""
