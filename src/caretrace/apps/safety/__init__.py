@@ -1,0 +1,1 @@
+"""Safety: crisis, delay, fatigue, burnout, handoffs, documentation and adverse events, foreseen."""
