@@ -31,7 +31,9 @@ def monitored(path, subjects=4, seconds=3000, every=1, gap=None):
 
 def test_windows_belong_to_one_subject(tmp_path):
     found = collect(
-        monitored(tmp_path / "d"), GridConfig(step_seconds=1.0, length=256, max_gap_seconds=60.0), schema.TRAIN
+        monitored(tmp_path / "d"),
+        GridConfig(step_seconds=1.0, length=256, max_gap_seconds=60.0),
+        schema.TRAIN,
     )
     windows = cut(found.stretches, found.settings)
     assert len(windows) == 4 * ((3000 - 256) // 128 + 1)

@@ -22,6 +22,27 @@ CHARTED_SECONDS = 600.0
 
 
 @dataclasses.dataclass(frozen=True)
+class DeviationTimes:
+    """How often and how quickly the deviations come that are put into training recordings; seconds, all assumed.
+
+    Args:
+        per_day: Mean number per patient-day.
+        quick_rise: Shortest and longest rise of abrupt ones.
+        slow_rise: The same of gradual ones.
+        hold: Shortest and longest time at full size.
+        fall: Shortest and longest way back.
+        sudden: How long after its rise an abrupt one still counts as sudden.
+    """
+
+    per_day: float
+    quick_rise: tuple[float, float]
+    slow_rise: tuple[float, float]
+    hold: tuple[float, float]
+    fall: tuple[float, float]
+    sudden: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Resolution:
     """How finely a recording is looked at.
 
@@ -32,6 +53,7 @@ class Resolution:
         max_gap_seconds: A recording is cut where nothing is measured for longer.
         fill_seconds: Two measurements no farther apart than this are joined by a line, to learn and to judge.
         scales_seconds: Time constants of the running averages that the detector looks at, short to long.
+        deviations: How deviations for training look at this resolution.
     """
 
     step_seconds: float
@@ -40,10 +62,42 @@ class Resolution:
     max_gap_seconds: float
     fill_seconds: float
     scales_seconds: tuple[float, ...]
+    deviations: DeviationTimes
 
 
-MONITOR = Resolution(10.0, 256, 128, 7200.0, 60.0, (60.0, 600.0, 3600.0, 21_600.0))
-CHARTED = Resolution(3600.0, 48, 24, 21_600.0, 7200.0, (7200.0, 21_600.0, 86_400.0))
+_MINUTE, _HOUR = 60.0, 3600.0
+MONITOR = Resolution(
+    step_seconds=10.0,
+    length=256,
+    stride=128,
+    max_gap_seconds=2 * _HOUR,
+    fill_seconds=_MINUTE,
+    scales_seconds=(_MINUTE, 10 * _MINUTE, _HOUR, 6 * _HOUR),
+    deviations=DeviationTimes(
+        per_day=2.0,
+        quick_rise=(2.0, 5 * _MINUTE),
+        slow_rise=(20 * _MINUTE, 8 * _HOUR),
+        hold=(5 * _MINUTE, 4 * _HOUR),
+        fall=(5 * _MINUTE, 2 * _HOUR),
+        sudden=150.0,
+    ),
+)
+CHARTED = Resolution(
+    step_seconds=_HOUR,
+    length=48,
+    stride=24,
+    max_gap_seconds=6 * _HOUR,
+    fill_seconds=2 * _HOUR,
+    scales_seconds=(2 * _HOUR, 6 * _HOUR, 24 * _HOUR),
+    deviations=DeviationTimes(
+        per_day=0.25,
+        quick_rise=(0.5 * _HOUR, 2 * _HOUR),
+        slow_rise=(4 * _HOUR, 16 * _HOUR),
+        hold=(3 * _HOUR, 24 * _HOUR),
+        fall=(2 * _HOUR, 12 * _HOUR),
+        sudden=2 * _HOUR,
+    ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,8 +142,9 @@ class DetectorConfig:
         batch_size: Windows per batch.
         learning_rate: Highest of the one-cycle schedule.
         forecast_weight: Of the forecast's negative log-likelihood beside the evidence's cross-entropy.
-        onset_weight: How much the first minutes of an abrupt deviation count in the loss.
-        deviations_per_window: Mean number of deviations put into as many steps as a window has.
+        sudden_weight: Of the evidence of something sudden beside that of something lasting.
+        deviations_per_day: Mean number of deviations put into a day of training; null takes 2 for monitors, 0.25 for
+            charts.
     """
 
     backbone: str = "gru"
@@ -100,17 +155,17 @@ class DetectorConfig:
     epochs: int = 6
     batch_size: int = 50
     learning_rate: float = 5e-3
-    forecast_weight: float = 0.3
-    onset_weight: float = 8.0
-    deviations_per_window: float = 0.07
+    forecast_weight: float = 0.1
+    sudden_weight: float = 1.0
+    deviations_per_day: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("d_model", "n_layers", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"detector.{name}: got {getattr(self, name)}, it must be at least 1")
-        if not self.learning_rate > 0 or min(self.forecast_weight, self.onset_weight) < 0:
+        if not self.learning_rate > 0 or min(self.forecast_weight, self.sudden_weight) < 0:
             raise ConfigError(
-                "detector: learning_rate must be above 0, forecast_weight and onset_weight 0 or more"
+                "detector: learning_rate must be above 0, forecast_weight and sudden_weight 0 or more"
             )
 
 
@@ -154,21 +209,23 @@ class PolicyConfig:
     """When a score becomes an alarm.
 
     Args:
-        false_alarms_per_day: The rate that the threshold is chosen for, per patient-day.
-        delay_seconds: How long the score must stay up; steps count whole.
-        clear_seconds: How long it must stay down before the alarm is over.
-        join_seconds: Trouble that is back this soon is the same alarm.
+        false_alarms_per_day: The rate that the thresholds are chosen for, per patient-day.
+        lasting_share: Share of it that alarms for something lasting may use; something sudden has the rest.
+        sudden_delay_seconds: How long a score of something sudden must stay up; steps count whole.
+        lasting_delay_seconds: The same for everything else.
+        clear_seconds: How long a score must stay down before the alarm is over.
+        join_seconds: Trouble that is back this soon, for whatever reason, is the same alarm.
         hysteresis: How far below the threshold the score must fall to clear.
-        smoothing_seconds: Time constant of the running average of the score; 0 for none.
         early_seconds: How long before its onset an event may be announced without being false, in the judgement.
     """
 
     false_alarms_per_day: float = 0.2
-    delay_seconds: float = 40.0
+    lasting_share: float = 0.4
+    sudden_delay_seconds: float = 10.0
+    lasting_delay_seconds: float = 120.0
     clear_seconds: float = 600.0
     join_seconds: float = 3600.0
     hysteresis: float = 1.0
-    smoothing_seconds: float = 0.0
     early_seconds: float = 0.0
 
     def __post_init__(self) -> None:
@@ -176,8 +233,14 @@ class PolicyConfig:
             raise ConfigError(
                 f"policy.false_alarms_per_day: got {self.false_alarms_per_day}, it must be above 0"
             )
-        if self.hysteresis < 0 or self.smoothing_seconds < 0:
-            raise ConfigError("policy: hysteresis and smoothing_seconds must not be negative")
+        if not 0 < self.lasting_share < 1:
+            raise ConfigError(f"policy.lasting_share: got {self.lasting_share}; give a share between 0 and 1")
+        for name in (
+            *("sudden_delay_seconds", "lasting_delay_seconds", "clear_seconds", "join_seconds"),
+            *("hysteresis", "early_seconds"),
+        ):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"policy.{name}: got {getattr(self, name)}, it must not be negative")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +255,8 @@ class VitalsConfig:
         detector: The recommended model.
         document: The document's model.
         policy: When a score becomes an alarm.
+        events: Parquet file of known events (`subject_id`, `onset`, `end`): alarms of tuning subjects within them are
+            not counted as false when thresholds are chosen. Null counts every alarm, which is on the safe side.
         seed: Of everything random.
     """
 
@@ -200,4 +265,5 @@ class VitalsConfig:
     detector: DetectorConfig = dataclasses.field(default_factory=DetectorConfig)
     document: DocumentConfig = dataclasses.field(default_factory=DocumentConfig)
     policy: PolicyConfig = dataclasses.field(default_factory=PolicyConfig)
+    events: str | None = None
     seed: int = 0

@@ -1,0 +1,105 @@
+"""The network: features of a subject's past → what comes next, and how much speaks for getting worse.
+
+Two readings of one hidden state. The *forecast* is a Student-t distribution of every channel's next value; how badly
+it fails says that something is new. The *evidence* is a log-odds, of something sudden and of something that goes on,
+learned from deviations put into recordings (`deviations.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from caretrace.apps.vitals.config import DetectorConfig
+from caretrace.backbones import build_backbone
+
+SUDDEN, LASTING = 0, 1  # places in the evidence
+REASONS = ("sudden", "lasting")
+FREEDOM = 4.0  # of the Student-t: artefacts are far out, and must not frighten the scale
+_SMALLEST_LOG_SCALE = -4.0
+
+
+class Reading(NamedTuple):
+    """What the network says at each step; leading axes are those of the features.
+
+    Args:
+        evidence: [..., 2], log-odds of something sudden, of something lasting.
+        mean: [..., channel], of the next step's value, standardised.
+        log_scale: [..., channel], logarithm of its scale.
+    """
+
+    evidence: Tensor
+    mean: Tensor
+    log_scale: Tensor
+
+
+class Detector(nn.Module):
+    """Features → backbone → forecast and evidence; causal, and able to go step by step.
+
+    Args:
+        config: Backbone and size.
+        n_features: Width of a step.
+        n_channels: Signals that are forecast.
+    """
+
+    def __init__(self, config: DetectorConfig, n_features: int, n_channels: int) -> None:
+        super().__init__()
+        width = config.d_model
+        self.enter = nn.Sequential(nn.Linear(n_features, width), nn.GELU(), nn.Linear(width, width))
+        self.backbone = build_backbone(
+            config.backbone,
+            d_model=width,
+            n_layers=config.n_layers,
+            dropout=config.dropout,
+            **config.backbone_settings,
+        )
+        self.evidence = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, len(REASONS)))
+        self.forecast = nn.Linear(2 * width, 2 * n_channels)
+
+    def forward(
+        self, features: Float[Tensor, "batch step feature"], padding_mask: Bool[Tensor, "batch step"]
+    ) -> Reading:
+        """Readings of whole sequences."""
+        entered = self.enter(features)
+        return self._read(torch.cat([entered, self.backbone(entered, padding_mask)], -1))
+
+    def step(self, features: Float[Tensor, "batch feature"], state: Any = None) -> tuple[Reading, Any]:
+        """Readings of one more step, and the state to pass with the next one."""
+        entered = self.enter(features)
+        hidden, state = self.backbone.step(entered, state)  # type: ignore[operator]
+        return self._read(torch.cat([entered, hidden], -1)), state
+
+    def _read(self, hidden: Tensor) -> Reading:
+        mean, log_scale = self.forecast(hidden).chunk(2, -1)
+        return Reading(self.evidence(hidden), mean, log_scale.clamp(min=_SMALLEST_LOG_SCALE))
+
+
+def surprise(reading: Reading, values: Tensor) -> Tensor:
+    """Negative log-likelihood of each step's values under the forecast of the step before, nats.
+
+    Args:
+        reading: [batch, step, ...].
+        values: [batch, step, channel], standardised; NaN where nothing was measured.
+
+    Returns:
+        [batch, step, channel]; 0 where nothing was measured, and at the first step.
+    """
+    target = values[:, 1:]
+    residual = (torch.nan_to_num(target) - reading.mean[:, :-1]) * torch.exp(-reading.log_scale[:, :-1])
+    constant = (
+        torch.lgamma(torch.tensor(FREEDOM / 2))
+        - torch.lgamma(torch.tensor((FREEDOM + 1) / 2))
+        + 0.5 * torch.log(torch.tensor(FREEDOM * torch.pi))
+    )
+    loss = (FREEDOM + 1) / 2 * torch.log1p(residual.square() / FREEDOM) + reading.log_scale[:, :-1] + constant
+    return F.pad(loss.masked_fill(torch.isnan(target), 0.0), (0, 0, 1, 0))
+
+
+def residuals(reading: Reading, values: Tensor) -> Tensor:
+    """How many scales each value lies above its forecast; NaN where nothing was measured, and at the first step."""
+    apart = (values[:, 1:] - reading.mean[:, :-1]) * torch.exp(-reading.log_scale[:, :-1])
+    return F.pad(apart, (0, 0, 1, 0), value=torch.nan)

@@ -1,0 +1,156 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caretrace.apps.vitals.config import MONITOR, DetectorConfig, GridConfig
+from caretrace.apps.vitals.detector.deviations import deviate
+from caretrace.apps.vitals.detector.fitting import (
+    deviation_settings,
+    fit_detector,
+    history_settings,
+    usual_spread,
+)
+from caretrace.apps.vitals.detector.history import History, HistorySettings
+from caretrace.apps.vitals.detector.network import Detector, Reading, residuals, surprise
+from caretrace.apps.vitals.detector.scoring import Scorer
+from caretrace.apps.vitals.task import Recordings, _settings
+from caretrace.data.grid import ChannelScaler, Stretch
+
+CHANNELS = ("hr", "spo2", "resp")
+HISTORY = HistorySettings(3, 10.0, (60.0, 600.0, 3600.0))
+
+
+def calm(subjects=6, steps=900, seed=0, missing=0.05):
+    """Signals that swing about each subject's own level."""
+    rng = np.random.default_rng(seed)
+    swing = rng.standard_normal((subjects, 3, steps)).astype(np.float32)
+    for step in range(1, steps):
+        swing[..., step] = 0.95 * swing[..., step - 1] + 0.3 * swing[..., step]
+    level = np.array([80, 96, 18])[:, None] + rng.standard_normal((subjects, 3, 1)) * [[5], [1], [2]]
+    values = (level + swing * np.array([[4], [1], [2]])).astype(np.float32)
+    values[rng.random(values.shape) < missing] = np.nan
+    return values
+
+
+def recordings(values):
+    resolution = dataclasses.replace(
+        MONITOR, length=128, stride=64, deviations=dataclasses.replace(MONITOR.deviations, per_day=20.0)
+    )
+    stretches = [Stretch(number, 0, each, 6) for number, each in enumerate(values)]
+    return Recordings(_settings(GridConfig(), resolution, CHANNELS), resolution, stretches, 9.0)
+
+
+@pytest.fixture(scope="module")
+def scorer():
+    train = recordings(calm())
+    scaler = usual_spread(train.stretches, CHANNELS)
+    config = DetectorConfig(d_model=16, epochs=8, batch_size=4)
+    detector, log = fit_detector(train, scaler, config, seed=0)
+    assert log[-1]["forecast"] < log[0]["forecast"]
+    return Scorer(detector, scaler, history_settings(train), 60.0)
+
+
+@given(
+    pieces=st.lists(st.integers(1, 40), min_size=1, max_size=6),
+    missing=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=25, deadline=None)
+def test_history_taken_in_pieces_is_history_taken_whole(pieces, missing, seed):
+    rng = np.random.default_rng(seed)
+    values = rng.standard_normal((2, 3, sum(pieces))).astype(np.float32)
+    values[rng.random(values.shape) < missing] = np.nan
+    whole, parts = History(HISTORY, 2).advance(values), History(HISTORY, 2)
+    cuts = np.split(values, np.cumsum(pieces)[:-1], axis=2)
+    np.testing.assert_allclose(np.concatenate([parts.advance(cut) for cut in cuts], 2), whole, atol=1e-5)
+    assert whole.shape[1] == HISTORY.n_features
+
+
+def test_history_forgets_missing_steps_and_looks_back_only():
+    values = np.full((1, 3, 50), 2.0, np.float32)
+    values[:, :, 10:20] = np.nan
+    features = History(HISTORY).advance(values)
+    level = features[0, 3 * 5 : 3 * 6]  # 0.3 times the second average
+    np.testing.assert_allclose(level, 0.6, atol=1e-5)
+    values[:, :, 30:] = 100.0
+    np.testing.assert_array_equal(History(HISTORY).advance(values)[..., :30], features[..., :30])
+
+
+@given(cut=st.integers(1, 100), seed=st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_a_stream_gives_what_a_stored_recording_gives(scorer, cut, seed):
+    values = calm(subjects=3, steps=cut, seed=seed, missing=0.2)
+    batch = scorer.score(list(values))
+    stream = scorer.stream(3)
+    for step in range(cut):
+        now = stream.step(values[:, :, step])
+        for subject in range(3):
+            for reason, score in now.items():
+                assert score[subject] == pytest.approx(batch[subject].scores[reason][step], abs=2e-4)
+
+
+@pytest.mark.parametrize("backbone", ["gru", "lstm", "mamba", "conv-lstm"])
+def test_any_backbone_can_stand_in(backbone):
+    config = DetectorConfig(backbone=backbone, d_model=8)
+    detector = Detector(config, HISTORY.n_features, 3).eval()
+    scaler = ChannelScaler(CHANNELS, np.array([80, 96, 18], np.float32), np.ones(3, np.float32))
+    mine = Scorer(detector, scaler, HISTORY, 60.0)
+    values = calm(subjects=2, steps=20)
+    batch, stream = mine.score(list(values)), mine.stream(2)
+    for step in range(20):
+        now = stream.step(values[:, :, step])
+        assert now["lasting"][1] == pytest.approx(batch[1].scores["lasting"][step], abs=1e-4)
+
+
+def test_the_future_does_not_change_a_score(scorer):
+    values = calm(subjects=1, steps=300, seed=5)
+    changed = values.copy()
+    changed[:, :, 200:] += 30
+    before, after = scorer.score(list(values))[0], scorer.score(list(changed))[0]
+    for reason in before.scores:
+        np.testing.assert_allclose(after.scores[reason][:200], before.scores[reason][:200], atol=1e-5)
+        assert np.abs(after.scores[reason][200:] - before.scores[reason][200:]).max() > 0.1
+
+
+def test_what_gets_worse_scores_above_what_does_not(scorer):
+    values = calm(subjects=8, steps=900, seed=9)
+    worse = values.copy()
+    worse[:, 0, 450:] += 40
+    worse[:, 1, 450:] -= 8
+    worse[:, 2, 450:] += 12
+    quiet = [each.scores for each in scorer.score(list(values))]
+    loud = [each.scores for each in scorer.score(list(worse))]
+    for subject in range(8):
+        assert loud[subject]["lasting"][470:600].mean() > quiet[subject]["lasting"][470:600].mean() + 1
+        assert loud[subject]["sudden"][452:458].max() > quiet[subject]["sudden"][452:458].max() + 1
+
+
+def test_surprise_is_the_likelihood_of_a_student_t():
+    reading = Reading(torch.zeros(1, 3, 2), torch.full((1, 3, 1), 0.5), torch.full((1, 3, 1), 0.2))
+    values = torch.tensor([[[1.0], [2.0], [float("nan")]]])
+    expected = -torch.distributions.StudentT(4.0, 0.5, float(np.exp(0.2))).log_prob(torch.tensor(2.0))
+    assert surprise(reading, values)[0, 1, 0] == pytest.approx(float(expected), rel=1e-5)
+    assert surprise(reading, values)[0, [0, 2], 0].tolist() == [0.0, 0.0]
+    assert residuals(reading, values)[0, 1, 0] == pytest.approx(1.5 / np.exp(0.2), rel=1e-5)
+
+
+def test_deviations_lie_where_they_say():
+    values = np.zeros((3, 5000), np.float32)
+    scaler = ChannelScaler(CHANNELS, np.array([80, 96, 18], np.float32), np.ones(3, np.float32))
+    often = dataclasses.replace(deviation_settings(MONITOR, scaler), per_step=1e-3)
+    found = [deviate(values, often, 15, np.random.default_rng(number)) for number in range(20)]
+    for each in found:
+        assert not each.values[:, ~each.during].any()
+        inside = np.zeros(5000, bool)
+        for onset, end in zip(each.onset, each.end, strict=True):
+            inside[int(onset) : int(np.ceil(end))] = True
+        assert not (each.during & ~inside).any()
+        assert not (each.sudden & ~inside).any()
+    together = np.concatenate([each.values for each in found], 1)
+    assert together[0].min() == 0  # the pulse never falls
+    assert together[1].max() <= 4 + 1e-6  # saturation never passes 100
+    assert together[1].min() < -3
