@@ -1,4 +1,7 @@
-"""What every row of `apps.APPS` must do: train, bundle, reload, judge, predict."""
+"""What every row of `apps.APPS` must do; and, where it learns from labels, train, bundle, reload, judge, predict.
+
+Applications that train in a way of their own are held to `test_own_applications.py`, too.
+"""
 
 import json
 import re
@@ -11,11 +14,13 @@ import pytest
 from meds_evaluation.evaluate import evaluate_binary_classification
 
 from caretrace import schema
+from caretrace.application import Own, Supervised
 from caretrace.application.evaluate import MODEL, evaluate, labels_for
 from caretrace.application.predict import predict
 from caretrace.application.predictor import Predictor
 from caretrace.application.run import Run
 from caretrace.application.train import train
+from caretrace.application.verbs import VERBS, offers, verbs_of
 from caretrace.apps import APPS, load_application
 from caretrace.backbones import BACKBONES
 from caretrace.comparators import COMPARATORS
@@ -27,13 +32,15 @@ from caretrace.evaluation import auroc
 from ..tiny import QUICK, write_tiny_dataset
 
 every = pytest.mark.parametrize("name", sorted(APPS))
+WITH_LABELS = [name for name in sorted(APPS) if isinstance(load_application(name), Supervised)]
+labelled = pytest.mark.parametrize("name", WITH_LABELS)
 
 
 @pytest.fixture(scope="module")
 def runs(tiny_dataset: Path, tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """A run of every application; that of mortality is shared with other tests."""
     found = {"mortality": Run(tiny_run)}
-    for name in set(APPS) - set(found):
+    for name in set(WITH_LABELS) - set(found):
         application = load_application(name)
         found[name] = Run(tmp_path_factory.mktemp(name) / "run")
         train(
@@ -69,14 +76,40 @@ def test_an_application_describes_itself(name):
     assert application.summary.endswith(".")
     assert application.limits("hospital")
     assert all(limit.endswith(".") for limit in application.limits("any source"))
-    for task in application.task_order:
-        assert (application.tasks / f"{task}.yaml").is_file()
 
 
 @every
 def test_settings_go_to_json_and_back(name):
     config = load_application(name).config_class()
     assert from_dict(type(config), json.loads(json.dumps(to_dict(config)))) == config
+
+
+@every
+def test_it_keeps_the_contract_in_one_of_the_two_ways(name):
+    application = load_application(name)
+    assert isinstance(application, Supervised) != isinstance(application, Own)
+    assert {"train", "evaluate", "report"} <= set(verbs_of(application)) <= set(VERBS)
+    assert offers(application, "cohort") == isinstance(application, Supervised)
+
+
+@labelled
+def test_its_tasks_are_files(name):
+    application = load_application(name)
+    for task in application.task_order:
+        assert (application.tasks / f"{task}.yaml").is_file()
+
+
+@every
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_verb_it_lacks_is_answered_with_those_that_have_it(name, verb):
+    application = load_application(name)
+    if offers(application, verb):
+        assert load_application(name, verb) is application
+        return
+    with pytest.raises(ConfigError, match=f"{name} cannot {verb}; ") as told:
+        load_application(name, verb)
+    for other in APPS:
+        assert (other in str(told.value).split("; ")[1]) == offers(load_application(other), verb)
 
 
 def test_an_unknown_application_is_answered_with_the_nearest():
@@ -87,7 +120,7 @@ def test_an_unknown_application_is_answered_with_the_nearest():
 # --- train, bundle, reload -----------------------------------------------------------------------
 
 
-@every
+@labelled
 def test_the_bundle_gives_the_risks_that_were_judged(name, runs):
     """Written by one process and read by another, it predicts the same to the last bit."""
     application, run = load_application(name), runs[name]
@@ -99,7 +132,7 @@ def test_the_bundle_gives_the_risks_that_were_judged(name, runs):
     assert len(np.unique(risks)) > len(risks) / 2
 
 
-@every
+@labelled
 def test_the_same_seed_gives_the_same_bundle(name, runs, tiny_dataset, tmp_path):
     application = load_application(name)
     train(application, Dataset(tiny_dataset), load(application.config_class, None, QUICK), tmp_path / "run")
@@ -111,7 +144,7 @@ class Interruption(Exception):
     """Stands for whatever stops a process."""
 
 
-@every
+@labelled
 @pytest.mark.parametrize("what", ["training member 1", "training member 2", "comparators"])
 def test_interrupted_and_resumed_the_bundle_is_the_same(name, runs, tiny_dataset, tmp_path, what):
     application = load_application(name)
@@ -132,7 +165,7 @@ def test_interrupted_and_resumed_the_bundle_is_the_same(name, runs, tiny_dataset
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == (runs[name].path / "metrics.jsonl").read_text()
 
 
-@every
+@labelled
 def test_resuming_a_finished_run_changes_nothing(name, runs, tiny_dataset, tmp_path):
     application, copy = load_application(name), tmp_path / "run"
     shutil.copytree(runs[name].path, copy)
@@ -144,7 +177,7 @@ def test_resuming_a_finished_run_changes_nothing(name, runs, tiny_dataset, tmp_p
             assert (copy / "bundle" / file.relative_to(runs[name].bundle)).read_bytes() == file.read_bytes()
 
 
-@every
+@labelled
 @pytest.mark.parametrize("backbone", sorted(BACKBONES))
 @pytest.mark.parametrize("step_hours", [0, 6])
 def test_every_backbone_trains_on_steps_and_on_single_measurements(
@@ -170,7 +203,7 @@ def test_every_backbone_trains_on_steps_and_on_single_measurements(
 METRICS = {"auroc", "auprc", "brier", "ece"}
 
 
-@every
+@labelled
 def test_the_figures_have_the_shape_that_others_read(name, runs):
     """Fixed: a reader of `evaluate --json` may rely on every key and on no other."""
     figures = json.loads((runs[name].evaluation / "evaluation.json").read_text())
@@ -193,7 +226,7 @@ def test_the_figures_have_the_shape_that_others_read(name, runs):
     assert figures["recommended"]["name"] in {MODEL, *COMPARATORS}
 
 
-@every
+@labelled
 def test_figures_are_of_the_held_out_subjects_alone(name, runs):
     run = runs[name]
     figures = json.loads((run.evaluation / "evaluation.json").read_text())
@@ -205,14 +238,14 @@ def test_figures_are_of_the_held_out_subjects_alone(name, runs):
     assert figures["positives"] == judged[schema.BOOLEAN_VALUE].sum()
 
 
-@every
+@labelled
 def test_judged_twice_the_figures_are_the_same(name, runs, tmp_path):
     shutil.copytree(runs[name].path, tmp_path / "run")
     again = evaluate(load_application(name), Run(tmp_path / "run"), replicates=100)
     assert again == json.loads((runs[name].evaluation / "evaluation.json").read_text())
 
 
-@every
+@labelled
 def test_another_dataset_is_judged_by_the_same_task(name, runs, other_dataset, tmp_path):
     shutil.copytree(runs[name].path, tmp_path / "run")
     told = []
@@ -231,7 +264,7 @@ def test_another_dataset_is_judged_by_the_same_task(name, runs, other_dataset, t
     assert told[-1][1] == told[-1][2]
 
 
-@every
+@labelled
 def test_a_dataset_that_changed_since_the_training_is_not_judged_by_mistake(
     name, runs, tiny_dataset, tmp_path
 ):
@@ -247,7 +280,7 @@ def test_a_dataset_that_changed_since_the_training_is_not_judged_by_mistake(
         evaluate(load_application(name), run, replicates=100)
 
 
-@every
+@labelled
 def test_one_class_among_the_judged_is_refused(name, runs, tmp_path):
     shutil.copytree(runs[name].path, tmp_path / "run")
     run = Run(tmp_path / "run")
@@ -262,7 +295,7 @@ def test_one_class_among_the_judged_is_refused(name, runs, tmp_path):
 # --- predict -------------------------------------------------------------------------------------
 
 
-@every
+@labelled
 def test_meds_evaluation_scores_the_predictions_unchanged(name, runs, tiny_dataset, tmp_path):
     out = tmp_path / "predictions.parquet"
     counts = predict(load_application(name), runs[name], Dataset(tiny_dataset), out)
@@ -277,7 +310,7 @@ def test_meds_evaluation_scores_the_predictions_unchanged(name, runs, tiny_datas
     assert counts["mean_risk"] == pytest.approx(frame[schema.PREDICTED_PROBABILITY].mean(), abs=1e-6)
 
 
-@every
+@labelled
 def test_codes_the_model_does_not_know_are_counted_and_survived(name, runs, other_dataset, tmp_path):
     counts = predict(
         load_application(name), runs[name], Dataset(other_dataset), tmp_path / "out.parquet", split=None
@@ -286,7 +319,7 @@ def test_codes_the_model_does_not_know_are_counted_and_survived(name, runs, othe
     assert pl.read_parquet(tmp_path / "out.parquet")[schema.PREDICTED_PROBABILITY].is_finite().all()
 
 
-@every
+@labelled
 def test_labels_say_when_to_predict(name, runs, tiny_dataset, tmp_path):
     labels = pl.read_parquet(runs[name].labels / schema.LABELS_FILE)
     labels.tail(3).write_parquet(tmp_path / "labels.parquet")
@@ -301,7 +334,7 @@ def test_labels_say_when_to_predict(name, runs, tiny_dataset, tmp_path):
     assert counts["predictions"] == 3
 
 
-@every
+@labelled
 def test_predictions_never_overwrite(name, runs, tiny_dataset, tmp_path):
     (tmp_path / "out.parquet").write_text("mine")
     with pytest.raises(OutputExistsError, match="choose another output path"):
@@ -309,7 +342,7 @@ def test_predictions_never_overwrite(name, runs, tiny_dataset, tmp_path):
     assert (tmp_path / "out.parquet").read_text() == "mine"
 
 
-@every
+@labelled
 def test_nobody_to_predict_for_is_told(name, runs, tiny_dataset, tmp_path):
     labels = pl.read_parquet(runs[name].labels / schema.LABELS_FILE)
     labels.filter(pl.col(schema.SUBJECT_ID) == 1).write_parquet(tmp_path / "labels.parquet")
@@ -328,7 +361,7 @@ def test_nobody_to_predict_for_is_told(name, runs, tiny_dataset, tmp_path):
 # --- bundles that do not fit ---------------------------------------------------------------------
 
 
-@every
+@labelled
 def test_a_bundle_of_another_application_is_refused(name, runs, tmp_path):
     shutil.copytree(runs[name].bundle, tmp_path / "bundle")
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
@@ -347,7 +380,7 @@ def forge(bundle: Path, part: str, value) -> None:
     (bundle / "manifest.json").write_text(json.dumps(manifest))
 
 
-@every
+@labelled
 @pytest.mark.parametrize("part", ["config", "preprocessor", "calibration"])
 def test_parts_that_do_not_belong_together_are_refused(name, runs, tmp_path, part):
     shutil.copytree(runs[name].bundle, tmp_path / "bundle")
@@ -363,7 +396,7 @@ def test_parts_that_do_not_belong_together_are_refused(name, runs, tmp_path, par
         Predictor.from_pretrained(load_application(name), tmp_path / "bundle")
 
 
-@every
+@labelled
 def test_the_card_names_task_figures_and_limits(name, runs):
     application, run = load_application(name), runs[name].read()
     card = (runs[name].bundle / "README.md").read_text()

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from caretrace import schema
-from caretrace.application import Application, Progress, silent
+from caretrace.application import Progress, Supervised, silent
 from caretrace.application.evaluate import labels_for
 from caretrace.application.predictor import Predictor
 from caretrace.application.run import Run
@@ -19,7 +19,7 @@ from caretrace.files import refuse_existing
 
 
 def attention_of_subject(
-    application: Application,
+    application: Supervised,
     run: Run,
     dataset: Dataset,
     subject_id: int,

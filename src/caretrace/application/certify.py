@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caretrace import config as configs
-from caretrace.application import Application, Progress, silent
+from caretrace.application import Progress, Supervised, silent
 from caretrace.application.explain import score_of
 from caretrace.application.planted import World, make_world
 from caretrace.errors import CohortError, ConfigError, unknown_name
@@ -57,7 +57,7 @@ class Plan:
 
 
 def certify(
-    application: Application, config: Any, plan: Plan, work: Path | None = None, progress: Progress = silent
+    application: Supervised, config: Any, plan: Plan, work: Path | None = None, progress: Progress = silent
 ) -> Certificate:
     """Simulate with planted rules, train, explain held-out subjects who died by the rule, and judge.
 
@@ -83,7 +83,7 @@ def certify(
 
 
 def _find(
-    application: Application,
+    application: Supervised,
     config: Any,
     plan: Plan,
     which: tuple[Rule, int],
@@ -112,7 +112,7 @@ def _find(
 
 
 def gates_of(
-    application: Application, world: World, plan: Plan, seed: int, progress: Progress
+    application: Supervised, world: World, plan: Plan, seed: int, progress: Progress
 ) -> dict[str, dict[str, Gate]]:
     """Gates of every method that the model has, on one world."""
     score = score_of(application, world.members)

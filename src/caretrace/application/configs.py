@@ -31,7 +31,7 @@ def find_config(application: Application, given: Path | None) -> Path | None:
     """
     if given is None or given.exists() or not isinstance(application, NamesConfigurations):
         return given
-    names = sorted(path.stem for path in application.configs.glob("*.yaml"))
+    names = names_of(application)
     if str(given) in names:
         return application.configs / f"{given}.yaml"
     if given.suffix or len(given.parts) > 1:
@@ -39,3 +39,10 @@ def find_config(application: Application, given: Path | None) -> Path | None:
     raise ConfigError(
         f"--config {given}: no such file, and " + unknown_name("named configuration", str(given), names)
     )
+
+
+def names_of(application: Application) -> list[str]:
+    """Names of the configurations that an application ships."""
+    if not isinstance(application, NamesConfigurations):
+        return []
+    return sorted(path.stem for path in application.configs.glob("*.yaml"))

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 
 from caretrace import schema
-from caretrace.application import Application, Progress, silent
+from caretrace.application import Progress, Supervised, silent
 from caretrace.application.predictor import Predictor, member_logits
 from caretrace.application.run import Run
 from caretrace.application.train import comparator_input
@@ -27,7 +27,7 @@ MODEL = "caretrace"
 
 
 def evaluate(
-    application: Application,
+    application: Supervised,
     run: Run,
     dataset: Dataset | None = None,
     *,
@@ -88,7 +88,7 @@ def evaluate(
     return figures
 
 
-def _tripod(application: Application, run: Run, figures: dict[str, Any]) -> list[dict[str, str]]:
+def _tripod(application: Supervised, run: Run, figures: dict[str, Any]) -> list[dict[str, str]]:
     attrition = run.labels / schema.ATTRITION_FILE
     return tripod_items(
         run.read(), application, read_json(attrition) if attrition.is_file() else None, figures
@@ -96,7 +96,7 @@ def _tripod(application: Application, run: Run, figures: dict[str, Any]) -> list
 
 
 def inputs_for(
-    application: Application, dataset: Dataset, labels: Labels, split: str | None, progress: Progress
+    application: Supervised, dataset: Dataset, labels: Labels, split: str | None, progress: Progress
 ) -> Inputs:
     """What the model may see before each label of a split.
 

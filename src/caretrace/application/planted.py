@@ -11,7 +11,7 @@ import polars as pl
 from torch import nn
 
 from caretrace import schema
-from caretrace.application import Application, Progress
+from caretrace.application import Progress, Supervised
 from caretrace.application.predictor import member_logits
 from caretrace.application.rule_score import RuleScore
 from caretrace.application.tasks import find_task
@@ -56,7 +56,7 @@ class World:
 
 
 def make_world(
-    application: Application, config: Any, hospital: HospitalConfig, folder: Path, progress: Progress
+    application: Supervised, config: Any, hospital: HospitalConfig, folder: Path, progress: Progress
 ) -> World:
     """Simulate, ingest, label, train: all the real code, nothing for show.
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from caretrace import schema
-from caretrace.application import Application, Progress, silent
+from caretrace.application import Progress, Supervised, silent
 from caretrace.application.evaluate import inputs_for, labels_for, write_predictions
 from caretrace.application.predictor import Predictor
 from caretrace.application.run import Run
@@ -16,7 +16,7 @@ from caretrace.files import refuse_existing
 
 
 def predict(
-    application: Application,
+    application: Supervised,
     run: Run,
     dataset: Dataset,
     out: Path,

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from caretrace.application import Application
+from caretrace.application import Supervised
 from caretrace.application.hub import fetch, push
 from caretrace.application.texts import bundle_reader
 from caretrace.config import from_dict
@@ -40,7 +40,7 @@ class Predictor:
         path: The bundle's folder.
     """
 
-    application: Application
+    application: Supervised
     config: Any
     preprocessor: Preprocessor
     members: list[nn.Module]
@@ -49,7 +49,7 @@ class Predictor:
 
     @classmethod
     def from_pretrained(
-        cls, application: Application, source: Path | str, *, text_encoder: Path | str | None = None
+        cls, application: Supervised, source: Path | str, *, text_encoder: Path | str | None = None
     ) -> Predictor:
         """Load a bundle.
 

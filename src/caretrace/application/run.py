@@ -19,14 +19,16 @@ import importlib.metadata
 import platform
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from caretrace import __version__, schema
-from caretrace.cohort import Labels
-from caretrace.data.samples import Preprocessor
 from caretrace.dataset import Dataset
 from caretrace.errors import BundleError, DatasetError
 from caretrace.files import read_json, refuse_existing, write_json
+
+if TYPE_CHECKING:  # a page about a run needs no torch
+    from caretrace.cohort import Labels
+    from caretrace.data.samples import Preprocessor
 
 _REPORTED = ("torch", "lightning", "lightgbm", "scikit-learn", "polars", "numpy", "meds")
 
@@ -105,7 +107,7 @@ class Run:
         write_json(self.path / "run.json", {**self.read(), **values})
 
     def start(self, asked: dict[str, Any], dataset: Dataset) -> None:
-        """Make the folder and write down what was asked.
+        """Make the folder and write down what was asked, beside the dataset's quality report.
 
         Raises:
             OutputExistsError: The folder is taken.
@@ -145,9 +147,18 @@ class Run:
 
 
 def describe(
-    application: str, title: str, dataset: Dataset, task: str, config: dict[str, Any]
+    application: str, title: str, dataset: Dataset, task: str | None, config: dict[str, Any], seed: int
 ) -> dict[str, Any]:
-    """What `run.json` starts with."""
+    """What `run.json` starts with, in every application.
+
+    Args:
+        application: Its name.
+        title: Its title.
+        dataset: What is learned from.
+        task: Name of the task; None where nothing is labelled.
+        config: Settings, as JSON has them.
+        seed: Of the training.
+    """
     return {
         "application": application,
         "title": title,
@@ -155,7 +166,7 @@ def describe(
         "dataset": str(dataset.path.resolve()),
         "fingerprint": dataset.fingerprint,
         "task": task,
-        "seed": config["training"]["seed"],
+        "seed": seed,
         "backbone": config.get("backbone"),
         "config": config,
         "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),

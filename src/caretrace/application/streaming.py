@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from caretrace import schema
-from caretrace.application import Application, Progress
+from caretrace.application import Progress, Supervised
 from caretrace.data.samples import Preprocessor, Samples
 from caretrace.data.store import SampleStore, write_store
 from caretrace.dataset import Dataset, scan_file
@@ -38,7 +38,7 @@ def sample_of(dataset: Dataset, labels: pl.DataFrame, most: int, seed: int) -> p
 
 
 def stored(
-    application: Application,
+    application: Supervised,
     dataset: Dataset,
     labels: pl.DataFrame,
     preprocessor: Preprocessor,
@@ -59,7 +59,7 @@ def stored(
 
 
 def _parts(
-    application: Application,
+    application: Supervised,
     dataset: Dataset,
     labels: pl.DataFrame,
     preprocessor: Preprocessor,

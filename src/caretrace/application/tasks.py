@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from caretrace.application import Application
+from caretrace.application import Supervised
 from caretrace.cohort import Task, default_task, read_task
 from caretrace.dataset import Dataset
 from caretrace.errors import CohortError, unknown_name
 
 
-def find_task(application: Application, dataset: Dataset, name: str | None = None) -> Task:
+def find_task(application: Supervised, dataset: Dataset, name: str | None = None) -> Task:
     """The task called `name`, or the first of the application that the dataset can answer.
 
     Raises:

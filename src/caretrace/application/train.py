@@ -14,7 +14,7 @@ from torch import nn
 
 from caretrace import config as configs
 from caretrace import schema
-from caretrace.application import Application, Progress, silent
+from caretrace.application import Progress, Supervised, silent
 from caretrace.application.card import model_card
 from caretrace.application.predictor import member_logits
 from caretrace.application.run import Run, describe
@@ -40,7 +40,7 @@ from caretrace.training.run import fit
 
 
 def train(
-    application: Application,
+    application: Supervised,
     dataset: Dataset,
     config: Any,
     path: Path,
@@ -87,7 +87,7 @@ def train(
 class _Given:
     """What was asked for."""
 
-    application: Application
+    application: Supervised
     dataset: Dataset
     config: Any
     task: str | None
@@ -214,7 +214,7 @@ def _calibrate(
 
 def _write_bundle(
     run: Run,
-    application: Application,
+    application: Supervised,
     ready: _Ready,
     parts: dict[str, Any],
     members: list[nn.Module],
@@ -244,12 +244,13 @@ def comparator_input(preprocessor: Preprocessor, inputs: Inputs) -> ComparatorIn
 
 
 def _asked(
-    application: Application, dataset: Dataset, config: Any, given: Labels | Task, path: Path | None
+    application: Supervised, dataset: Dataset, config: Any, given: Labels | Task, path: Path | None
 ) -> dict[str, Any]:
     """What `run.json` starts with; labels of another tool go by their path, for they have no task."""
     task = given if isinstance(given, Task) else given.task
     name = task.name if task else str(path)
-    return describe(application.name, application.title, dataset, name, configs.to_dict(config))
+    seed = config.training.seed
+    return describe(application.name, application.title, dataset, name, configs.to_dict(config), seed)
 
 
 def _labels(run: Run, dataset: Dataset, given: Labels | Task) -> Labels:

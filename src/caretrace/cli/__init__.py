@@ -22,6 +22,7 @@ VERBS = {
     "sources": "caretrace.cli.sources",
     "ingest": "caretrace.cli.ingest",
     "inspect": "caretrace.cli.inspect",
+    "apps": "caretrace.cli.apps",
     "cohort": "caretrace.cli.cohort",
     "train": "caretrace.cli.train",
     "evaluate": "caretrace.cli.evaluate",

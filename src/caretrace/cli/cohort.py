@@ -71,12 +71,13 @@ def _is_file(task: str) -> bool:
 
 def _choose(task: str, name: str | None, dataset: Dataset) -> Task:
     from caretrace.application.tasks import find_task
+    from caretrace.application.verbs import supervised
     from caretrace.apps import load_application
     from caretrace.cohort import read_task
     from caretrace.errors import ConfigError
 
     if not _is_file(task):
-        return find_task(load_application(task), dataset, name)
+        return find_task(supervised(load_application(task, "cohort")), dataset, name)
     if name is not None:
         raise ConfigError(
             f"--task {name!r} chooses a task of an application, but {task} is a task file; drop it"

@@ -54,10 +54,9 @@ def command(
         step(6, f"report {run} --out {out / 'report.html'}")
         page = _report(run, out / "report.html")
     if not as_json:
-        from caretrace.application.evaluate import MODEL
         from caretrace.cli.evaluate import show
 
-        show(console, figures, MODEL)
+        show(console, figures)
     console.say(
         f"Open {page} in a browser. Simulated patients: the figures say that the method works, no more."
     )
@@ -81,17 +80,18 @@ def _ingest(raw: Path, dataset: Path, bar: Any) -> None:
 
 def _cohort(dataset: Path, out: Path) -> dict[str, Any]:
     from caretrace.application.tasks import find_task
+    from caretrace.application.verbs import supervised
     from caretrace.apps import load_application
     from caretrace.cohort import build_labels
     from caretrace.dataset import Dataset
 
     opened = Dataset(dataset)
-    task = find_task(load_application("mortality"), opened, "in_icu_death_24h")
+    task = find_task(supervised(load_application("mortality")), opened, "in_icu_death_24h")
     return dict(build_labels(opened, task, out).counts)
 
 
 def _train(dataset: Path, labels: Path, run: Path, settings: list[str], bar: Any) -> None:
-    from caretrace.application.train import train
+    from caretrace.application.verbs import train
     from caretrace.apps import load_application
     from caretrace.config import load
     from caretrace.dataset import Dataset
@@ -102,8 +102,8 @@ def _train(dataset: Path, labels: Path, run: Path, settings: list[str], bar: Any
 
 
 def _evaluate(run: Path, bar: Any) -> dict[str, Any]:
-    from caretrace.application.evaluate import evaluate
     from caretrace.application.run import Run
+    from caretrace.application.verbs import evaluate
     from caretrace.apps import load_application
 
     return evaluate(load_application("mortality"), Run(run), progress=bar.to)

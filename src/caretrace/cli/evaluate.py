@@ -31,16 +31,17 @@ def command(
 
     Example: `caretrace evaluate runs/p12`, or on another hospital: `caretrace evaluate runs/p12 data/other`
 
-    Intervals resample subjects; the paired differences use the same resamples for model and comparator.
+    Intervals of a risk resample subjects; paired differences use the same resamples for model and comparator. Other
+    applications say beside each figure what it is compared with, and which gates it must pass.
     """
-    from caretrace.application.evaluate import MODEL, evaluate
     from caretrace.application.run import Run
+    from caretrace.application.verbs import evaluate
     from caretrace.apps import load_application
     from caretrace.dataset import Dataset
 
     console = Console(as_json, quiet)
     opened = Run(run)
-    application = load_application(opened.read()["application"])
+    application = load_application(opened.read()["application"], "evaluate")
     with console.progress("starting") as bar:
         figures = evaluate(
             application,
@@ -51,16 +52,25 @@ def command(
             seed=seed,
             progress=bar.to,
         )
-    show(console, figures, MODEL)
+    show(console, figures)
     console.say(f"Next: caretrace report {run}")
     console.result(figures)
 
 
-def show(console: Console, figures: dict[str, Any], model: str) -> None:
-    """The figures as two tables and a sentence."""
+def show(console: Console, figures: dict[str, Any]) -> None:
+    """The figures of a risk as two tables and a sentence; those of anything else as figures and gates."""
+    if "recommended" in figures:
+        _show_risk(console, figures)
+    else:
+        _show_figures(console, figures)
+        _show_gates(console, figures["gates"])
+
+
+def _show_risk(console: Console, figures: dict[str, Any]) -> None:
+    from caretrace.application.evaluate import MODEL
     from caretrace.report.record import FEWEST_POSITIVES
 
-    models = {model: figures["metrics"], **figures["comparators"]}
+    models = {MODEL: figures["metrics"], **figures["comparators"]}
     console.table(
         f"{figures['application']}, {figures['split']}: {figures['n']:,} labels of {figures['n_subjects']:,} "
         f"subjects, {figures['positives']:,} positive",
@@ -68,7 +78,7 @@ def show(console: Console, figures: dict[str, Any], model: str) -> None:
         [[name, *(_interval(values[m], "value") for m in _METRICS)] for name, values in models.items()],
     )
     console.table(
-        f"{model} minus comparator, same resamples",
+        f"{MODEL} minus comparator, same resamples",
         ["comparator", "AUROC", "AUPRC", "Brier", "ECE"],
         [[name, *(_interval(d[m], "difference") for m in _METRICS)] for name, d in figures["paired"].items()],
     )
@@ -79,9 +89,43 @@ def show(console: Console, figures: dict[str, Any], model: str) -> None:
         )
 
 
+def _show_figures(console: Console, figures: dict[str, Any]) -> None:
+    """A row per figure, a column per comparator."""
+    comparators = figures["comparators"]
+    console.table(
+        f"{figures['application']}, {figures['split']}: {figures['n_subjects']:,} subjects",
+        ["figure", "value", *comparators],
+        [
+            [name, _interval(value, "value"), *(_cell(each.get(name)) for each in comparators.values())]
+            for name, value in figures["metrics"].items()
+        ],
+    )
+
+
+def _show_gates(console: Console, gates: dict[str, Any]) -> None:
+    if not gates:
+        return
+    console.table(
+        "Gates",
+        ["gate", "value", "bound", "passed"],
+        [
+            [name, f"{gate['value']:.3f}", f"{gate['bound']:.3f}", bool(gate["passed"])]
+            for name, gate in gates.items()
+        ],
+    )
+    failed = [name for name, gate in gates.items() if not gate["passed"]]
+    console.say(f"Missed: {', '.join(failed)}" if failed else f"All {len(gates)} gates passed.")
+
+
 _METRICS = ("auroc", "auprc", "brier", "ece")
 
 
 def _interval(value: dict[str, float], key: str) -> str:
+    if value["low"] == value["high"]:
+        return f"{value[key]:.3f}"
     sign = "+" if key == "difference" else ""
     return f"{value[key]:{sign}.3f} [{value['low']:{sign}.3f}, {value['high']:{sign}.3f}]"
+
+
+def _cell(value: dict[str, float] | None) -> str:
+    return "–" if value is None else f"{value['value']:.3f}"

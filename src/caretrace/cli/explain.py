@@ -10,6 +10,8 @@ import typer
 from caretrace.cli.console import AsJson, Console, Quiet
 
 if TYPE_CHECKING:
+    from caretrace.application import Application
+    from caretrace.application.run import Run
     from caretrace.explain.certificate import Certificate
     from caretrace.explain.explanation import Explanation
 
@@ -86,12 +88,17 @@ def command(
         return
     if run is None:
         raise typer.BadParameter("name a run, or give --certify", param_hint="RUN")
-    from caretrace.application.explain import explain
+    from caretrace.application import Supervised
     from caretrace.application.run import Run
     from caretrace.apps import load_application
 
     opened = Run(run)
-    application = load_application(opened.read()["application"])
+    application = load_application(opened.read()["application"], "explain")
+    if not isinstance(application, Supervised):
+        _explain_otherwise(console, application, opened, subject)
+        return
+    from caretrace.application.explain import explain
+
     with console.progress("starting") as bar:
         explanation, folder = explain(application, opened, subject, method=method, progress=bar.to)
     _show(console, explanation, top)
@@ -100,12 +107,25 @@ def command(
     console.result({"explanation": str(folder), **explanation.to_dict(top)})
 
 
+def _explain_otherwise(console: Console, application: Application, run: Run, subject: int | None) -> None:
+    """What an application without labels says."""
+    from caretrace.application.verbs import explain
+
+    with console.progress("starting") as bar:
+        found = explain(application, run, subject, progress=bar.to)
+    console.table(found["heading"], found["columns"], found["rows"])
+    for limit in found["limits"]:
+        console.say(limit)
+    console.result(found)
+
+
 def _certify(
     console: Console, run: Path | None, out: Path | None, asked: tuple[str, int, int], overrides: list[str]
 ) -> None:
     from caretrace.application.certify import Plan, certify
     from caretrace.application.explain import FOLDER, as_overrides, put_into_bundle
     from caretrace.application.run import Run
+    from caretrace.application.verbs import supervised
     from caretrace.apps import load_application
     from caretrace.config import load
     from caretrace.explain.certificate import FILE
@@ -120,11 +140,11 @@ def _certify(
         target = out or Path(FILE)
     else:
         stored = Run(run).read()
-        application = load_application(stored["application"])
+        application = load_application(stored["application"], "explain")
         config = load(application.config_class, None, [*as_overrides(stored["config"]), *QUICK, *overrides])
         target = run / FOLDER / FILE
     with console.progress("starting") as bar:
-        certificate = certify(application, config, plan, progress=bar.to)
+        certificate = certify(supervised(application), config, plan, progress=bar.to)
     certificate.save(target)
     if run is not None:
         put_into_bundle(certificate, Run(run).bundle)

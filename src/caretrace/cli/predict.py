@@ -48,6 +48,8 @@ def command(
 ) -> None:
     """Write calibrated risks as a MEDS prediction file, which `meds-evaluation` scores unchanged.
 
+    What an application without labels writes, its page says.
+
     Example: `caretrace predict runs/p12 data/p12 --out predictions.parquet`
 
     A risk trajectory: `caretrace predict runs/p12 data/p12 --out risks.parquet --trajectory course.parquet --every 4`
@@ -56,16 +58,19 @@ def command(
         raise typer.BadParameter("--every and --subject go with --trajectory or --attention")
     if attention is not None and subject is None:
         raise typer.BadParameter("--attention needs --subject: whose attention?")
-    from caretrace.application.predict import predict
     from caretrace.application.run import Run
+    from caretrace.application.verbs import predict, supervised
     from caretrace.apps import load_application
     from caretrace.dataset import Dataset
 
     console = Console(as_json, quiet)
     opened = Run(run)
+    application = load_application(opened.read()["application"], "predict")
+    if trajectory is not None or attention is not None:
+        supervised(application)  # others have neither
     with console.progress("starting") as bar:
         counts = predict(
-            load_application(opened.read()["application"]),
+            application,
             opened,
             Dataset(dataset),
             out,
@@ -76,7 +81,7 @@ def command(
     console.table(
         f"Predictions in {out}", ["what", "value"], [[k, v] for k, v in counts.items() if k != "out"]
     )
-    if counts["unknown_codes"]:
+    if counts.get("unknown_codes"):
         console.say(
             f"{counts['unknown_codes']:,} of {counts['measurements']:,} measurements have a code the model does not "
             "know; it reads them as 'something unknown was measured'"
@@ -94,10 +99,13 @@ def _along(
     attention: Path | None,
 ) -> dict[str, Any]:
     """What was asked for beside the predictions."""
+    from caretrace.application.verbs import supervised
     from caretrace.apps import load_application
 
-    application = load_application(run.read()["application"])
     found: dict[str, Any] = {}
+    if trajectory is None and attention is None:
+        return found
+    application = supervised(load_application(run.read()["application"]))
     if trajectory is not None:
         from caretrace.application.trajectory import Course
         from caretrace.application.trajectory import trajectory as write_trajectory

@@ -25,11 +25,14 @@ def command(
     The page is made from what lies in the run folder; parts that are not there yet are named, with the
     command that makes them. It loads nothing from the network and can be mailed or printed.
     """
+    from caretrace.application.run import Run
+    from caretrace.application.verbs import report
+    from caretrace.apps import load_application
     from caretrace.report.record import EVALUATION_FILE
-    from caretrace.report.run_page import render_run_report
 
     console = Console(as_json, quiet)
-    written = render_run_report(run, out)
+    opened = Run(run)
+    written = report(load_application(opened.read()["application"], "report"), opened, out)
     evaluated = (run / EVALUATION_FILE).is_file()
     console.say(f"Wrote {written}")
     console.say(

@@ -7,12 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from caretrace.apps import APPS
 from caretrace.backbones import BACKBONES
 from caretrace.cli.console import AsJson, Console, Quiet
 
 
 def command(
-    app: Annotated[str, typer.Argument(metavar="APP", help="Application: mortality.")],
+    app: Annotated[
+        str,
+        typer.Argument(metavar="APP", help=f"{', '.join(APPS)}; `caretrace apps` says what each does."),
+    ],
     dataset: Annotated[Path, typer.Argument(help="MEDS dataset that `caretrace ingest` wrote.")],
     out: Annotated[Path, typer.Option("--out", help="Run folder to make (or to go on with, see --resume).")],
     task: Annotated[
@@ -27,7 +31,7 @@ def command(
     ] = None,
     config: Annotated[
         Path | None,
-        typer.Option(help="YAML file with settings, or a named configuration: clinical-longformer."),
+        typer.Option(help="YAML file with settings, or a named configuration, which `caretrace apps` lists."),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -63,13 +67,13 @@ def command(
 
     Example: `caretrace train mortality data/p12 --out runs/p12 --backbone gru`
 
-    Training subjects fit everything, tuning subjects stop the training and calibrate the risk, held-out
+    Training subjects fit everything, tuning subjects stop the training (and calibrate a risk), held-out
     subjects are not read. An interrupted run goes on with `--resume`.
 
     Several processes or hosts: `torchrun --nproc-per-node=2 -m caretrace.cli train …`, or SLURM; see docs/cluster.md.
     """
     from caretrace.application.configs import find_config
-    from caretrace.application.train import train
+    from caretrace.application.verbs import train
     from caretrace.apps import load_application
     from caretrace.config import load
     from caretrace.dataset import Dataset
@@ -106,12 +110,25 @@ def command(
 
 def _tell(console: Console, out: Path, run: dict[str, Any]) -> None:
     tuning = run["tuning"]
-    console.table(
-        f"{run['title']}: {run['task']} on {run['source']}",
-        ["split", "labels", "AUROC", "AUPRC", "Brier", "ECE"],
-        [[tuning["split"], tuning["n"], tuning["auroc"], tuning["auprc"], tuning["brier"], tuning["ece"]]],
-    )
-    console.say("Tuning figures flatter: these subjects stopped the training and calibrated the risk.")
+    if run["task"] is None:
+        rows = [[name.replace("_", " "), value] for name, value in tuning.items()]
+        console.table(f"{run['title']}, on {run['source']}", ["tuning subjects", "figure"], rows)
+    else:
+        console.table(
+            f"{run['title']}: {run['task']} on {run['source']}",
+            ["split", "labels", "AUROC", "AUPRC", "Brier", "ECE"],
+            [
+                [
+                    tuning["split"],
+                    tuning["n"],
+                    tuning["auroc"],
+                    tuning["auprc"],
+                    tuning["brier"],
+                    tuning["ece"],
+                ]
+            ],
+        )
+    console.say("Tuning figures flatter: these subjects stopped the training.")
     console.say(f"Next: caretrace evaluate {out}")
     console.result({"run": str(out), **run})
 
