@@ -8,7 +8,7 @@ import pytest
 
 from caretrace.apps.synth.codes import icd9
 from caretrace.apps.synth.config import HistoryConfig
-from caretrace.apps.synth.evaluate import (
+from caretrace.apps.synth.judging import (
     PARTS,
     Canaries,
     Evidence,
