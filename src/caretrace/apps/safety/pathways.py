@@ -23,6 +23,7 @@ STEPS = {
     "leave_scene": "EMS_LEAVE_SCENE",
     "at_hospital": "EMS_AT_HOSPITAL",
     "handover": "EMS_HANDOVER",
+    "clear": "EMS_CLEAR",
     "arrival": "ED_ARRIVAL",
     "triage": "TRIAGE",
     "place": "ED_PLACE",
