@@ -187,6 +187,7 @@ class DocumentConfig:
         finetune_factor: What fine-tuning multiplies the learning rate by.
         max_windows: Training windows at most, drawn at random.
         augmented: Whether windows are warped, shaken, scaled and robbed of a probe.
+        fitted: Whether it is fitted at all, to stand beside the recommended model.
     """
 
     channels: tuple[str, ...] = ("hr", "spo2")
@@ -202,6 +203,7 @@ class DocumentConfig:
     finetune_factor: float = 0.1
     max_windows: int = 2000
     augmented: bool = True
+    fitted: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
