@@ -152,11 +152,11 @@ class DetectorConfig:
     d_model: int = 48
     n_layers: int = 1
     dropout: float = 0.0
-    epochs: int = 6
+    epochs: int = 7
     batch_size: int = 50
     learning_rate: float = 5e-3
     forecast_weight: float = 0.1
-    sudden_weight: float = 1.0
+    sudden_weight: float = 2.0
     deviations_per_day: float | None = None
 
     def __post_init__(self) -> None:
@@ -197,11 +197,11 @@ class DocumentConfig:
     dropout: float = 0.5
     latent: int = 32
     batch_size: int = 32
-    pretrain_epochs: int = 3
+    pretrain_epochs: int = 2
     finetune_epochs: int = 1
     learning_rate: float = 1e-3
     finetune_factor: float = 0.1
-    max_windows: int = 2000
+    max_windows: int = 800
     augmented: bool = True
     fitted: bool = True
 

@@ -22,6 +22,7 @@ from caretrace.evaluation.detection import DAY, Events, match
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 NEVER = 1e9  # a threshold that no score reaches
+WORST = 5.0  # false alarms of a patient-day at most, for the bound: assumed
 _HALVINGS = 16
 
 
@@ -63,16 +64,14 @@ class Thresholds:
         raise_at: Reason → threshold.
         tuning_rate: False alarms per patient-day of tuning subjects at these thresholds.
         tuning_days: Patient-days they were counted over.
-        bound: Rate of which conformal risk control guarantees that it is not exceeded in expectation: the counted
-            rate plus one more patient-day with `worst` false alarms.
-        worst: Most false alarms of a tuning patient-day at these thresholds, the loss bound assumed there.
+        bound: Rate that conformal risk control could guarantee in expectation: the counted rate plus one more
+            patient-day with `WORST` false alarms, the most it allows for.
     """
 
-    raise_at: Mapping[str, float]
+    raise_at: dict[str, float]
     tuning_rate: float
     tuning_days: float
     bound: float
-    worst: float
 
 
 def alarm_settings(reason: str, threshold: float, config: PolicyConfig) -> AlarmSettings:
@@ -217,18 +216,12 @@ def _described(
     watched: Mapping[int, float],
     config: PolicyConfig,
 ) -> Thresholds:
-    """Add what can be guaranteed: (n rate + worst) / (n + 1), Angelopoulos et al. 2022, arXiv 2208.02814.
+    """Add what could be guaranteed: (n rate + WORST) / (n + 1), Angelopoulos et al. 2022, arXiv 2208.02814.
 
     The unit of exchange is a subject; rates are per day, so `n` is patient-days. The bound holds for a threshold
     chosen by it; with tens of patient-days and a rate of a few tenths the second term alone is near the rate, and a
     threshold that keeps the bound below the rate silences most alarms. We choose by the counted rate and report this.
     """
     days = sum(watched.values()) / DAY
-    false = match(events, alarms.subject, alarms.time, config.early_seconds).false
-    rates = [
-        float((false & (alarms.subject == who)).sum()) * DAY / max(seconds, DAY)
-        for who, seconds in watched.items()
-    ]
-    worst = max(rates, default=0.0)
-    rate = float(false.sum()) / days
-    return Thresholds(dict(raise_at), rate, days, (days * rate + worst) / (days + 1), worst)
+    rate = false_rate(alarms, events, days, config.early_seconds)
+    return Thresholds(dict(raise_at), rate, days, (days * rate + WORST) / (days + 1))
