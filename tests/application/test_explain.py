@@ -18,7 +18,9 @@ from caretrace.errors import BundleError, CohortError, ConfigError
 from caretrace.explain.certificate import Certificate, Finding
 from caretrace.explain.explanation import CREDIT, RISK_WITHOUT, read_explanation
 from caretrace.explain.faithfulness import gate
+from caretrace.explain.surroundings import read_surroundings
 from caretrace.hospital.config import RULES
+from caretrace.report import render_run_report
 
 APPLICATION = load_application("mortality")
 
@@ -126,3 +128,91 @@ def test_overrides_say_what_the_configuration_said(run: Run) -> None:
     stored = run.read()["config"]
     found = load(APPLICATION.config_class, None, as_overrides(stored))
     assert json.loads(json.dumps(to_dict(found))) == stored
+
+
+def test_a_page_and_its_figures_lie_beside_the_explanation(run: Run) -> None:
+    found, folder = explain(APPLICATION, run, 8)
+    around = read_surroundings(folder)
+    assert around is not None
+    assert f"Subject {found.subject_id}" in (folder / "explanation.html").read_text()
+    predicted = pl.read_parquet(run.evaluation / "predictions.parquet")
+    assert around.compared is not None
+    assert around.compared["mean_risk"] == pytest.approx(predicted[schema.PREDICTED_PROBABILITY].mean())
+    course = around.trajectory
+    assert course["risk"][-1] == pytest.approx(found.risk, abs=1e-6)
+    assert course["hours_since_admission"].is_sorted()
+    assert around.low is not None
+    assert around.high is not None
+    assert around.low <= found.risk <= around.high
+
+
+def test_groups_are_removed_together(run: Run) -> None:
+    found, folder = explain(APPLICATION, run, 8)
+    around = read_surroundings(folder)
+    assert around is not None
+    assert {row["event_type"]: pytest.approx(row["credit"]) for row in around.types} == found.types
+    rows = {name: sum(row["measurements"] for row in part) for name, part in
+            {"types": around.types, "windows": around.windows, "both": around.types_over_time}.items()}  # fmt: skip
+    assert set(rows.values()) == {len(found.measurements)}
+    predictor = Predictor.from_pretrained(APPLICATION, run.bundle)
+    frame = pl.read_parquet(run.labels / schema.LABELS_FILE).filter(pl.col(schema.SUBJECT_ID) == 8)
+    inputs = APPLICATION.collect(run.dataset(), frame, None, lambda *_: None)
+    row = around.windows[0]
+    low, high = row["window"] * around.window_hours, (row["window"] + 1) * around.window_hours
+    last = row["window"] == around.n_windows
+    hours = pl.col("hours_before")
+    inside = (hours >= low) & (pl.lit(last) | (hours < high)) & (pl.col(schema.CODE) != schema.BIRTH)
+    kept = inputs.measurements.filter(hours.is_null() | ~inside)
+    assert len(inputs.measurements) - len(kept) == row["measurements"]
+    assert row["risk_without"] == pytest.approx(
+        predictor.risks(type(inputs)(inputs.labels, kept))[0], abs=1e-5
+    )
+
+
+def test_pairs_and_features_over_the_stay_add_up_to_what_removal_says(run: Run) -> None:
+    found, folder = explain(APPLICATION, run, 8)
+    around = read_surroundings(folder)
+    assert around is not None
+    credit = found.measurements[CREDIT]
+    for pair in around.interactions:
+        assert (pair["alone"], pair["other_alone"]) == pytest.approx(
+            (credit[pair["first"]], credit[pair["second"]])
+        )
+    strength = [abs(pair["together"]) for pair in around.interactions]
+    assert strength == sorted(strength, reverse=True)
+    assert around.evolution["hours_earlier"][-1] == 0.0
+    lengths = {len(row["credit"]) for row in around.evolution["codes"]}
+    assert lengths == {len(around.evolution["hours_earlier"])}
+
+
+def test_heads_are_measured_once_per_bundle(run: Run) -> None:
+    explain(APPLICATION, run, 8)
+    path = run.path / "explain" / "heads.json"
+    first = json.loads(path.read_text())
+    members, heads = len(Predictor.from_pretrained(APPLICATION, run.bundle).members), 4
+    assert [(row["member"], row["head"]) for row in first["heads"]] == [
+        (member, head) for member in range(members) for head in range(heads)
+    ]
+    assert {each["what"] for row in first["heads"] for each in row["follows"]} == {
+        "time",
+        "event type",
+        "severity",
+    }
+    assert first["layers"] == [], "a GRU has no attention between steps"
+    path.write_text(json.dumps({**first, "records": -1}))
+    explain(APPLICATION, run, 8)
+    assert json.loads(path.read_text())["records"] == -1, "read again, not measured again"
+    path.write_text(json.dumps({**first, "records": -1, "bundle": "another"}))
+    explain(APPLICATION, run, 8)
+    assert json.loads(path.read_text()) == first
+
+
+def test_a_page_made_again_says_what_the_certificate_says_by_now(run: Run) -> None:
+    _, folder = explain(APPLICATION, run, 8)
+    assert "never judged on planted truth" in (folder / "explanation.html").read_text()
+    put_into_bundle(certificate(run), run.bundle)
+    render_run_report(run.path)
+    page = (folder / "explanation.html").read_text()
+    assert "(certified on planted truth)" in page
+    assert "../../report.html" in page
+    assert f"explain/{folder.name}/explanation.html" in (run.path / "report.html").read_text()

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +35,7 @@ def test_a_subject(caretrace, run):
     assert "not importance: never judged on planted truth" in " ".join(answer.out.split())
     assert "caretrace explain" in answer.err
     assert "Research use only" in answer.err
+    assert "explanation.html" in answer.err
 
 
 def test_a_machine_gets_one_object(caretrace, run):
@@ -42,6 +44,7 @@ def test_a_machine_gets_one_object(caretrace, run):
     assert len(found["measurements"]) == 3
     assert found["n_measurements"] > 3
     assert found["certified"] is False
+    assert Path(found["page"]).read_text().startswith("<!doctype html>")
     assert {"time", "code", "credit", "risk_without"} <= set(found["measurements"][0])
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from caretrace import schema
 from caretrace.errors import BundleError
-from caretrace.explain.explanation import CREDIT, RISK_WITHOUT, Explanation, read_explanation
+from caretrace.explain.explanation import CREDIT, RISK_WITHOUT, Explanation, read_explanation, words_of
 
 
 @pytest.fixture
@@ -80,3 +80,17 @@ def test_a_newer_one_is_refused(explanation: Explanation, tmp_path: Path) -> Non
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 9}))
     with pytest.raises(BundleError, match="explanation format 9"):
         read_explanation(tmp_path / "e")
+
+
+def test_a_measurement_in_words() -> None:
+    row = {schema.CODE: "C", schema.DESCRIPTION: None, schema.NUMERIC_VALUE: None, schema.UNIT: None}
+    row[schema.TEXT_VALUE] = None
+    valued = {**row, schema.DESCRIPTION: "Lactate", schema.NUMERIC_VALUE: 5.6}
+    assert words_of(row) == ("C", "")
+    assert words_of({**row, schema.TEXT_VALUE: "Furosemide 40 mg"}) == ("Furosemide 40 mg", "")
+    assert words_of({**valued, schema.UNIT: "mmol/L"}) == ("Lactate", "5.6 mmol/L")
+    assert words_of(valued) == ("Lactate", "5.6")
+    assert words_of({**valued, schema.TEXT_VALUE: "40 mg"}) == ("40 mg", ""), (
+        "the text says the number, with its unit"
+    )
+    assert words_of({**valued, schema.NUMERIC_VALUE: float("nan")}) == ("Lactate", "")

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from caretrace.explain.attention import received, rollout
+from caretrace.explain.groups import alike
 from caretrace.explain.patterns import at_landmark, critical_windows, evolution, types_over_time
 from caretrace.explain.removal import removal
 
@@ -75,3 +76,15 @@ def test_rollout_follows_a_chain() -> None:
 def test_received_weight() -> None:
     weights = torch.tensor([[1.0, 0.0], [0.5, 0.5]])[None, None, None]
     assert received(weights)[0, 0, 0].tolist() == [1.5, 0.5]
+
+
+def test_evolution_of_some_codes_only() -> None:
+    found = evolution(additive(WEIGHTS), SAMPLE, (0.0, 4.0), codes=[5, 8, 99])
+    assert found.codes.tolist() == [5, 8]
+    assert found.credit.tolist() == [[-3, 0], [-3, 0.5]]
+    assert found.logits.tolist() == [-2.0, -0.5]
+
+
+def test_what_agrees_in_every_key_is_one_group() -> None:
+    groups = alike(SAMPLE, np.array([1, 1, 0, 0, 1, 0]), np.array([2, 3, 3, 3, 2, 3]))
+    assert groups.tolist() == [1, 2, 0, 0, 1, 0]

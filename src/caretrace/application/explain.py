@@ -15,30 +15,33 @@ import polars as pl
 from torch import nn
 
 from caretrace import schema
-from caretrace.application import Application, Progress, silent
+from caretrace.application import Progress, Supervised, silent
 from caretrace.application.evaluate import labels_for
+from caretrace.application.heads import write_heads
 from caretrace.application.planted import slots
-from caretrace.application.predictor import Predictor
+from caretrace.application.predictor import Predictor, member_logits
 from caretrace.application.run import Run
+from caretrace.application.surroundings import Explained, surroundings_of
 from caretrace.cohort import Labels
 from caretrace.data.batch import EventBatch
 from caretrace.data.inputs import HOURS_BEFORE, Inputs
-from caretrace.data.samples import Samples
 from caretrace.data.statics import StaticFeatures
 from caretrace.dataset import Dataset
 from caretrace.errors import BundleError, CohortError, ConfigError
 from caretrace.explain import certificate as certificates
 from caretrace.explain import explanation as names
 from caretrace.explain.attribution import Attribution
-from caretrace.explain.certificate import Certificate, read_certificate
+from caretrace.explain.bundled import bundled_certificate
+from caretrace.explain.certificate import Certificate
 from caretrace.explain.explanation import Explanation
 from caretrace.explain.groups import types as by_type
 from caretrace.explain.methods import DEFAULT, Method, find_method
 from caretrace.explain.patterns import critical_windows
 from caretrace.explain.removal import per_group, removal, static_removal
 from caretrace.explain.scores import Score, row
-from caretrace.files import read_json, write_json
-from caretrace.hospital.config import RULES
+from caretrace.explain.surroundings import Surroundings
+from caretrace.files import read_json, whole_folder, write_json
+from caretrace.report.subject_page import render_subject_page
 from caretrace.training.bundle import MANIFEST
 
 FOLDER = "explain"
@@ -61,7 +64,7 @@ class Explainable(Protocol):
         ...
 
 
-def score_of(application: Application, members: list[nn.Module]) -> Score:
+def score_of(application: Supervised, members: list[nn.Module]) -> Score:
     """The score to explain.
 
     Raises:
@@ -73,7 +76,7 @@ def score_of(application: Application, members: list[nn.Module]) -> Score:
 
 
 def explain(
-    application: Application,
+    application: Supervised,
     run: Run,
     subject_id: int | None = None,
     *,
@@ -103,36 +106,29 @@ def explain(
     predictor = Predictor.from_pretrained(application, run.bundle)
     inputs = _inputs(application, target, labels_for(run, target), subject_id, progress)
     samples = predictor.preprocessor.transform(inputs)
-    risks = predictor.risks_of(samples)
+    logits = member_logits(predictor.members, samples)
+    risks = predictor.calibration.apply(logits.mean(0))
     number = int(np.argmax(risks)) if subject_id is None else len(samples) - 1
-    explained = _Explained(application, predictor, target, inputs, samples, number, found, progress)
-    explanation = explained.explanation(float(risks[number]), run_certificate(run, predictor))
+    score = score_of(application, predictor.members)
+    sample = row(samples.batch(np.array([number])), 0)
+    explained = Explained(run, predictor, target, samples, number, sample, score, logits)
+    words = _Words(explained, inputs, found, progress)
+    explanation = words.explanation(float(risks[number]), run_certificate(run, predictor))
+    around = surroundings_of(explained, explanation, words.of_codes(), progress)
+    write_heads(predictor, run, target, score, progress)
     time = explanation.prediction_time.replace(":", "").replace("-", "")
     folder = run.path / FOLDER / f"{explanation.subject_id}-{time}-{method}"
-    _replace(explanation, folder)
+    _write(explanation, around, folder)
     return explanation, folder
 
 
 def run_certificate(run: Run, predictor: Predictor) -> Certificate:
     """The certificate in the bundle, if it is about this configuration; else one that certifies nothing."""
-    path = run.bundle / certificates.FILE
-    blank = certificates.empty(predictor.application.name, RULES)
-    if not path.is_file():
-        return blank
-    found = read_certificate(path)
-    same = found.application == predictor.application.name and _shape(found.config) == _shape(
-        run.read()["config"]
-    )
-    return found if same else blank
-
-
-def _shape(config: Any) -> Any:
-    """A configuration without what only says how long and how often it was trained; as it looks in JSON."""
-    return json.loads(json.dumps({key: value for key, value in config.items() if key != "training"}))
+    return bundled_certificate(run.bundle, predictor.application.name, run.read()["config"])
 
 
 def _inputs(
-    application: Application, dataset: Dataset, labels: Labels, subject_id: int | None, progress: Progress
+    application: Supervised, dataset: Dataset, labels: Labels, subject_id: int | None, progress: Progress
 ) -> Inputs:
     frame = labels.frame
     if subject_id is not None:
@@ -153,26 +149,26 @@ def _inputs(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Explained:
+class _Words:
     """One sample and what is needed to put it into words."""
 
-    application: Application
-    predictor: Predictor
-    dataset: Dataset
+    explained: Explained
     inputs: Inputs
-    samples: Samples
-    number: int
     method: Method
     progress: Progress
 
+    @property
+    def predictor(self) -> Predictor:
+        """The run's ensemble."""
+        return self.explained.predictor
+
     def explanation(self, risk: float, certificate: Certificate) -> Explanation:
         """Everything that is said about it."""
-        sample = row(self.samples.batch(np.array([self.number])), 0)
-        score = score_of(self.application, self.predictor.members)
+        sample, score = self.explained.sample, self.explained.score
         self.progress("explaining: every measurement", 0, 4)
         found = self.method.run(score, sample)
         self.progress("explaining: event types and windows", 1, 4)
-        label = self.inputs.labels.row(self.number, named=True)
+        label = self.inputs.labels.row(self.explained.number, named=True)
         types = by_type(sample)
         kinds = [list(schema.EventType)[int(kind)].value for kind in np.unique(sample.event_type[0].numpy())]
         by_kind = per_group(types, removal(score, sample, types).credit)
@@ -180,7 +176,7 @@ class _Explained:
         return Explanation(
             subject_id=int(label[schema.SUBJECT_ID]),
             prediction_time=label[schema.PREDICTION_TIME].isoformat(),
-            application=self.application.name,
+            application=self.predictor.application.name,
             method=self.method.name,
             heading=certificate.heading(self.method.name),
             certified=certificate.certified(self.method.name),
@@ -201,7 +197,7 @@ class _Explained:
 
     def _measurements(self, sample: EventBatch, score: Score, found: Attribution) -> pl.DataFrame:
         rows = slots(self.inputs, self.predictor.preprocessor.max_measurements)
-        rows = rows.filter(pl.col("sample") == self.number)
+        rows = rows.filter(pl.col("sample") == self.explained.number)
         if len(rows) != len(found.credit):
             if len(rows) == 0 and sample.padding_mask.all():
                 found = dataclasses.replace(found, credit=found.credit[:0])
@@ -209,7 +205,7 @@ class _Explained:
                 raise BundleError(
                     f"the model read {len(found.credit)} measurements, the record has {len(rows)}; train again"
                 )
-        label = self.inputs.labels.row(self.number, named=True)
+        label = self.inputs.labels.row(self.explained.number, named=True)
         self.progress("explaining: the risk without each", 2, 4)
         without = removal(score, sample).credit[: len(rows)]
         self.progress("explaining: members one by one", 3, 4)
@@ -218,7 +214,7 @@ class _Explained:
         )
         microseconds = (pl.col(HOURS_BEFORE).cast(pl.Float64) * 3.6e9).round().cast(pl.Int64)
         time = pl.lit(label[schema.PREDICTION_TIME]) - pl.duration(microseconds=microseconds)
-        return rows.join(self._words(), on=schema.CODE, how="left", maintain_order="left").select(
+        return rows.join(self.of_codes(), on=schema.CODE, how="left", maintain_order="left").select(
             time.alias(schema.TIME),
             pl.col(HOURS_BEFORE).alias(names.HOURS_BEFORE),
             schema.CODE,
@@ -233,11 +229,11 @@ class _Explained:
         )
 
     def _alone(self, member: nn.Module, sample: EventBatch) -> np.ndarray:
-        return self.method.run(score_of(self.application, [member]), sample).credit
+        return self.method.run(score_of(self.predictor.application, [member]), sample).credit
 
-    def _words(self) -> pl.DataFrame:
+    def of_codes(self) -> pl.DataFrame:
         """Description and unit of each code."""
-        codes = self.dataset.codes
+        codes = self.explained.dataset.codes
         for name in (schema.DESCRIPTION, schema.UNIT):
             if name not in codes.columns:
                 codes = codes.with_columns(pl.lit(None, pl.String).alias(name))
@@ -282,11 +278,14 @@ def _static_features(static: StaticFeatures, sample: EventBatch) -> list[_Featur
     return features
 
 
-def _replace(explanation: Explanation, folder: Path) -> None:
+def _write(explanation: Explanation, around: Surroundings, folder: Path) -> None:
     """Explaining again is no mistake: what was there was computed from the same run."""
     if folder.exists():
         shutil.rmtree(folder)
-    explanation.save(folder)
+    with whole_folder(folder) as partial:
+        explanation.write(partial)
+        around.write(partial)
+    render_subject_page(folder)
 
 
 def as_overrides(config: Mapping[str, Any], prefix: str = "") -> list[str]:

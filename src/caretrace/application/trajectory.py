@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from caretrace import schema
-from caretrace.application import Application, Progress, silent
+from caretrace.application import Progress, Supervised, silent
 from caretrace.application.evaluate import inputs_for, labels_for
 from caretrace.application.predictor import Predictor, band, member_logits
 from caretrace.application.run import Run
@@ -41,7 +41,7 @@ class Course:
 
 
 def trajectory(
-    application: Application,
+    application: Supervised,
     run: Run,
     dataset: Dataset,
     out: Path,
@@ -70,7 +70,28 @@ def trajectory(
         OutputExistsError: `out` is taken.
     """
     refuse_existing(out)
-    course = course or Course()
+    predictor = Predictor.from_pretrained(application, run.bundle)
+    frame = risks_along(predictor, run, dataset, course or Course(), progress)
+    with whole_file(out) as partial:
+        frame.write_parquet(partial)
+    return frame
+
+
+def risks_along(
+    predictor: Predictor, run: Run, dataset: Dataset, course: Course, progress: Progress = silent
+) -> pl.DataFrame:
+    """What `trajectory` writes.
+
+    Args:
+        predictor: The run's ensemble.
+        run: The run.
+        dataset: Where the subjects are.
+        course: Whose, and when.
+        progress: Told about each piece of work.
+
+    Raises:
+        CohortError: Nobody to predict for.
+    """
     labels = labels_for(run, dataset).frame
     if course.subject_id is not None:
         labels = labels.filter(pl.col(schema.SUBJECT_ID) == course.subject_id)
@@ -78,20 +99,16 @@ def trajectory(
             raise CohortError(f"subject {course.subject_id} has no label in {dataset.path}")
     if course.every_hours is not None:
         labels = _every(dataset, labels, course.every_hours)
-    predictor = Predictor.from_pretrained(application, run.bundle)
     split = course.split if course.subject_id is None else None
-    inputs = inputs_for(application, dataset, Labels(labels), split, progress)
+    inputs = inputs_for(predictor.application, dataset, Labels(labels), split, progress)
     samples = predictor.preprocessor.transform(inputs)
-    frame = inputs.labels.select(schema.SUBJECT_ID, schema.PREDICTION_TIME).with_columns(
+    return inputs.labels.select(schema.SUBJECT_ID, schema.PREDICTION_TIME).with_columns(
         pl.Series(HOURS, samples.hours_since_admission).fill_nan(None),
         *(
             pl.Series(name, value, dtype=pl.Float64)
             for name, value in band(predictor, member_logits(predictor.members, samples)).items()
         ),
     )
-    with whole_file(out) as partial:
-        frame.write_parquet(partial)
-    return frame
 
 
 def _every(dataset: Dataset, labels: pl.DataFrame, hours: float) -> pl.DataFrame:

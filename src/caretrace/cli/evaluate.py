@@ -9,10 +9,11 @@ import typer
 
 from caretrace import schema
 from caretrace.cli.console import AsJson, Console, Quiet
+from caretrace.cli.options import RunFolder
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run folder that `caretrace train` wrote.")],
+    run: RunFolder,
     dataset: Annotated[
         Path | None,
         typer.Argument(help="Another MEDS dataset to judge on; default: the one it was trained on."),

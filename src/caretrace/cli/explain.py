@@ -80,7 +80,8 @@ def command(
     What is believed was tested: `caretrace explain runs/p12 --certify` (a quarter of an hour), and in full
     `caretrace explain runs/p12 --certify --seeds 5 --set training.members=5`
 
-    A method that fails a gate is still shown, with the words "not importance" over it.
+    A method that fails a gate is still shown, with the words "not importance" over it. Beside the tables it writes
+    `explanation.html`, a page to read in a browser: timeline, risk along the stay, events, groups, attention.
     """
     console = Console(as_json, quiet)
     if certify:
@@ -98,13 +99,15 @@ def command(
         _explain_otherwise(console, application, opened, subject)
         return
     from caretrace.application.explain import explain
+    from caretrace.report.subject_page import PAGE
 
     with console.progress("starting") as bar:
         explanation, folder = explain(application, opened, subject, method=method, progress=bar.to)
     _show(console, explanation, top)
+    console.say(f"Wrote {folder / PAGE}")
     if not explanation.certified:
         console.say(f"To have the methods judged on this configuration: caretrace explain {run} --certify")
-    console.result({"explanation": str(folder), **explanation.to_dict(top)})
+    console.result({"explanation": str(folder), "page": str(folder / PAGE), **explanation.to_dict(top)})
 
 
 def _explain_otherwise(console: Console, application: Application, run: Run, subject: int | None) -> None:
@@ -221,14 +224,12 @@ def _event(each: dict[str, Any]) -> list[Any]:
     from caretrace import schema
     from caretrace.explain import explanation as names
 
-    value, unit = each[schema.NUMERIC_VALUE], each[schema.UNIT]
-    words = each[schema.DESCRIPTION] or each[schema.CODE]
-    measured = value is not None and unit
+    words, value = names.words_of(each)
     return [
         f"{each[schema.TIME]:%m-%d %H:%M}",
         f"{each[names.HOURS_BEFORE]:.1f}",
-        words if measured else each[schema.TEXT_VALUE] or words,
-        f"{value:g} {unit}" if measured else "",
+        words,
+        value,
         f"{each[names.CREDIT]:+.2f}",
         f"{each[names.CREDIT_SPREAD]:.2f}",
         f"{each[names.RISK_WITHOUT]:.1%}",

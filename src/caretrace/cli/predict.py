@@ -9,6 +9,7 @@ import typer
 
 from caretrace import schema
 from caretrace.cli.console import AsJson, Console, Quiet
+from caretrace.cli.options import RunFolder
 
 if TYPE_CHECKING:
     from caretrace.application.run import Run
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run folder that `caretrace train` wrote.")],
+    run: RunFolder,
     dataset: Annotated[Path, typer.Argument(help="MEDS dataset to predict on.")],
     out: Annotated[Path, typer.Option("--out", help="Parquet file to write.")],
     labels: Annotated[

@@ -8,10 +8,11 @@ from typing import Annotated
 import typer
 
 from caretrace.cli.console import AsJson, Console, Quiet
+from caretrace.cli.options import RunFolder
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run folder that `caretrace train` wrote.")],
+    run: RunFolder,
     out: Annotated[
         Path | None, typer.Option("--out", help="HTML file to write; default: report.html in the run folder.")
     ] = None,
@@ -23,7 +24,8 @@ def command(
     Example: `caretrace report runs/p12`, then open `runs/p12/report.html` in a browser.
 
     The page is made from what lies in the run folder; parts that are not there yet are named, with the
-    command that makes them. It loads nothing from the network and can be mailed or printed.
+    command that makes them. It loads nothing from the network and can be mailed or printed. Pages of explained
+    subjects are made again, too, and linked.
     """
     from caretrace.application.run import Run
     from caretrace.application.verbs import report

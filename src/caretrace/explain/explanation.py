@@ -6,16 +6,19 @@ A folder per explanation: `explanation.json`, `measurements.parquet` and `static
 from __future__ import annotations
 
 import dataclasses
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
+from caretrace import schema
 from caretrace.errors import BundleError
 from caretrace.files import read_json, whole_folder, write_json
 
 FORMAT_VERSION = 1
-_MAIN, _MEASUREMENTS, _STATIC = "explanation.json", "measurements.parquet", "static.parquet"
+MAIN, _MEASUREMENTS, _STATIC = "explanation.json", "measurements.parquet", "static.parquet"
 
 # Columns of `Explanation.measurements` that are not MEDS columns.
 HOURS_BEFORE = "hours_before"
@@ -96,9 +99,13 @@ class Explanation:
             OutputExistsError: The folder is taken.
         """
         with whole_folder(folder) as partial:
-            write_json(partial / _MAIN, {"format_version": FORMAT_VERSION, **self._rest()})
-            self.measurements.write_parquet(partial / _MEASUREMENTS)
-            self.static.write_parquet(partial / _STATIC)
+            self.write(partial)
+
+    def write(self, folder: Path) -> None:
+        """Write into a folder that is there."""
+        write_json(folder / MAIN, {"format_version": FORMAT_VERSION, **self._rest()})
+        self.measurements.write_parquet(folder / _MEASUREMENTS)
+        self.static.write_parquet(folder / _STATIC)
 
     def _rest(self) -> dict[str, Any]:
         tables = ("measurements", "static")
@@ -113,7 +120,7 @@ def read_explanation(folder: Path) -> Explanation:
         BundleError: It is missing, damaged or of a newer version.
     """
     try:
-        rest = read_json(folder / _MAIN)
+        rest = read_json(folder / MAIN)
         version = rest.pop("format_version")
         if version > FORMAT_VERSION:
             raise BundleError(
@@ -128,6 +135,19 @@ def read_explanation(folder: Path) -> Explanation:
         raise BundleError(
             f"{folder} is not an explanation ({type(error).__name__}); make one with `caretrace explain RUN`"
         ) from None
+
+
+def words_of(row: Mapping[str, Any]) -> tuple[str, str]:
+    """What a measurement was, in the record's own words, and its value with its unit; empty where there is none.
+
+    Args:
+        row: Of `Explanation.measurements`.
+    """
+    value, unit, text = row[schema.NUMERIC_VALUE], row[schema.UNIT], row[schema.TEXT_VALUE]
+    name = row[schema.DESCRIPTION] or row[schema.CODE]
+    if value is not None and math.isfinite(value) and (unit or not text):
+        return name, f"{value:g} {unit or ''}".strip()
+    return text or name, ""
 
 
 def _json(frame: pl.DataFrame) -> list[dict[str, Any]]:

@@ -40,6 +40,12 @@ def windows(sample: EventBatch, hours: float) -> Groups:
     return _numbered(sample, age)
 
 
+def alike(sample: EventBatch, *keys: np.ndarray) -> Groups:
+    """What agrees in every key; keys have one number per measurement. Groups follow the order of the keys."""
+    columns = np.stack(keys, axis=1)
+    return _numbered(sample, np.unique(columns, axis=0, return_inverse=True)[1].reshape(-1))
+
+
 def chosen(sample: EventBatch, *parts: list[int]) -> Groups:
     """Measurements that are named: the first part is group 0, the second group 1 …; the rest is in none."""
     groups = np.full(sample.code.shape[1], NOBODY)

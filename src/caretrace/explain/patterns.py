@@ -11,8 +11,7 @@ from caretrace import schema
 from caretrace.data.batch import EventBatch
 from caretrace.data.clock import HOURS_PER_WEEK
 from caretrace.explain.attribution import Attribution
-from caretrace.explain.groups import codes as by_code
-from caretrace.explain.groups import windows
+from caretrace.explain.groups import NOBODY, chosen, windows
 from caretrace.explain.removal import per_group, removal
 from caretrace.explain.scores import Score, replaced, score_once
 
@@ -100,23 +99,28 @@ class Evolution:
     credit: np.ndarray
 
 
-def evolution(score: Score, sample: EventBatch, hours_earlier: Sequence[float]) -> Evolution:
-    """Credit of every code by removal, at each landmark, from what was known then.
+def evolution(
+    score: Score, sample: EventBatch, hours_earlier: Sequence[float], codes: Sequence[int] | None = None
+) -> Evolution:
+    """Credit of codes by removal, at each landmark, from what was known then.
 
     Args:
         score: The score.
         sample: A batch of one sample.
         hours_earlier: Landmarks, hours before the prediction time.
+        codes: Numbers of the codes to follow; all of the record by default.
     """
     order = np.sort(np.asarray(hours_earlier, dtype=np.float64))[::-1]
     numbers = np.unique(sample.code[0][~sample.padding_mask[0]].cpu().numpy())
+    numbers = numbers if codes is None else np.intersect1d(numbers, codes)
     logits, credit = np.zeros(len(order)), np.zeros((len(order), len(numbers)))
     for place, hours in enumerate(order):
         then = at_landmark(sample, float(hours))
         logits[place] = score_once(score, then)
-        groups = by_code(then)
-        if (groups >= 0).any():
-            known = np.unique(then.code[0][~then.padding_mask[0]].cpu().numpy())
+        own = np.where(then.padding_mask[0].cpu().numpy(), NOBODY, then.code[0].cpu().numpy())
+        known = np.intersect1d(numbers, own)
+        if len(known):
+            groups = chosen(then, *(np.flatnonzero(own == code).tolist() for code in known))
             credit[place, np.searchsorted(numbers, known)] = per_group(
                 groups, removal(score, then, groups).credit
             )

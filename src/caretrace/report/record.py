@@ -23,6 +23,7 @@ CURVES_FILE = "evaluation/curves.json"
 QUALITY_FILE = "quality.json"
 SUBGROUPS_FILE = "subgroups.json"
 ABSTENTION_FILE = "evaluation/abstention.json"
+EXPLANATIONS = "explain"
 
 # Fewer positives than this give intervals too wide for any claim: sample-size guidance for external
 # validation asks for at least 100 events (Vergouwe 2005, https://doi.org/10.1016/j.jclinepi.2004.06.017).

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from caretrace import schema
 from caretrace.report import charts, page, story, wording
 from caretrace.report.quality import read_quality
-from caretrace.report.record import FEWEST_POSITIVES, Json, RunRecord, mapping, read_run
+from caretrace.report.record import EXPLANATIONS, FEWEST_POSITIVES, Json, RunRecord, mapping, read_run
 from caretrace.report.wording import decimal, finite, interval, metric, readable
 
 REPORT_FILE = "report.html"
@@ -27,6 +27,7 @@ _SECTIONS = (
     ("comparators", "Simpler models"),
     ("subgroups", "Groups"),
     ("abstention", "Uncertainty"),
+    ("explained", "Explained subjects"),
     ("training", "Training"),
     ("quality", "Data"),
     ("limits", "Limits"),
@@ -47,15 +48,36 @@ def render_run_report(run: Path, out: Path | None = None) -> Path:
     Raises:
         BundleError: `run` is not a run folder, or a part of it is not readable.
     """
-    record = read_run(run)
-    return page.write(page.render("run.html.j2", _values(record)), out or run / REPORT_FILE)
+    record, out = read_run(run), out or run / REPORT_FILE
+    explained = _explained(run, out)
+    page.write(page.render("run.html.j2", _values(record, explained)), out)
+    _explain_again(run)  # they say where the report is, and what the certificate says by now
+    return out
 
 
-def _values(record: RunRecord) -> dict[str, Any]:
+def _explained(run: Path, out: Path) -> list[dict[str, str]]:
+    """A line per explanation in the run, with a link from the report to its page."""
+    if not (run / EXPLANATIONS).is_dir():  # reading explanations takes seconds of imports
+        return []
+    from caretrace.report.subject_page import explained, explanation_folders
+
+    return [explained(folder, out.parent) for folder in explanation_folders(run)]
+
+
+def _explain_again(run: Path) -> None:
+    if (run / EXPLANATIONS).is_dir():
+        from caretrace.report.subject_page import explanation_folders, render_subject_page
+
+        for folder in explanation_folders(run):
+            render_subject_page(folder)
+
+
+def _values(record: RunRecord, explained: list[dict[str, str]]) -> dict[str, Any]:
     run, evaluation = record.run, record.evaluation or {}
     subgroups = _subgroups(record)
     drawings = _drawings(record, subgroups)
-    optional = {"subgroups": bool(subgroups), "abstention": drawings["abstention"] is not None}
+    optional = {"subgroups": bool(subgroups), "explained": bool(explained)}
+    optional["abstention"] = drawings["abstention"] is not None
     members = len({row.get("member", 0) for row in record.epochs})
     return {
         "title": story.title(run),
@@ -81,6 +103,7 @@ def _values(record: RunRecord) -> dict[str, Any]:
         "paired": list(_paired(record)),
         "gates": list(_gates(evaluation)),
         "subgroups": subgroups,
+        "explained": explained,
         "fewest": FEWEST_POSITIVES,
         "members": f" One line per member of the ensemble ({members})." if members > 1 else "",
         "quality": read_quality(record.quality),

@@ -173,6 +173,30 @@ class Plot:
             text,
         )
 
+    def tile(self, start: float, end: float, low: float, high: float, kind: str, strength: float) -> None:
+        """A filled rectangle between values of both axes; `strength` from 0 (see-through) to 1."""
+        (left, right), (top, floor) = (self.px(start), self.px(end)), (self.py(high), self.py(low))
+        shape = '<rect class="bar {}" fill-opacity="{}" x="{}" y="{}" width="{}" height="{}"/>'
+        numbers = (left, top, right - left, floor - top)
+        self._add(
+            shape, kind, f"{min(max(strength, 0.0), 1.0):.3f}", *(f"{number:.1f}" for number in numbers)
+        )
+
+    def ticks(self, xs: Numbers, y: float, kind: str, half: float = 5.0) -> None:
+        """Short upright strokes on one row, one shape for all; those that would cover each other are drawn once."""
+        at, middle = sorted({round(2 * self.px(x)) / 2 for x in xs}), self.py(y)
+        path = "".join(f"M{x:g} {middle - half:.1f}v{2 * half:.1f}" for x in at)
+        self._add('<path class="ticks {}" d="{}"/>', kind, path)
+
+    def pins(self, marks: Sequence[tuple[float, float, str, str]], foot: float) -> None:
+        """Numbered marks at positions in viewBox units, with stems down to `foot`: (x, y, text, kind)."""
+        for x, y, _, _ in marks:
+            numbers = (f"{number:.1f}" for number in (x, y, x, foot))
+            self._add('<line class="stem" x1="{}" y1="{}" x2="{}" y2="{}"/>', *numbers)
+        for x, y, text, kind in marks:
+            self._add('<circle class="dot {}" cx="{}" cy="{}" r="9"/>', kind, f"{x:.1f}", f"{y:.1f}")
+            self.write(x, y + 3.8, text, "pin", "middle")
+
     def end_labels(self, labels: Sequence[tuple[float, str, str]]) -> None:
         """Names at the right end of lines, pushed apart: (value of the line's end, text, kind)."""
         placed = -math.inf

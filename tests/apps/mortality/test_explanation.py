@@ -138,3 +138,21 @@ def test_attention_is_of_the_step_a_measurement_lies_in() -> None:
     assert set(drawn) == {"pooling", "rollout"}
     assert float(drawn["pooling"][1]) == float(drawn["pooling"][2]) != float(drawn["pooling"][0])
     assert set(SCORES["default"].attention(sample)) == {"pooling"}
+
+
+@pytest.mark.parametrize(
+    "change", [{}, {"backbone": "transformer"}, {"step_hours": 0.0, "backbone": "transformer"}]
+)
+def test_where_heads_look_is_what_attention_averages(change: dict) -> None:
+    score = ensemble(**change)
+    sample = record([(30.0, 1, 0.2), (9.0, 2, None), (0.5, 3, 0.7), (0.0, 1, 0.9)])
+    looks = score.looks(padded(sample, 2))
+    assert len(looks) == 2
+    for each in looks:
+        assert each.pooling.sum(1) == pytest.approx([1.0, 1.0], abs=1e-5)
+        assert each.step_of[4:].tolist() == [-1, -1]
+        assert each.keys.shape == (each.pooling.shape[1], 2, 4)
+        assert (np.diff(each.hours) <= 0).all()
+        assert (each.layers is None) == (not change)
+    mean = np.mean([each.pooling.mean(0)[each.step_of[:4]] for each in looks], axis=0)
+    assert mean == pytest.approx(score.attention(sample)["pooling"].numpy(), abs=1e-6)

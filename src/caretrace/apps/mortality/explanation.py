@@ -26,12 +26,15 @@ from caretrace.backbones.embedding import StepEmbedding
 from caretrace.backbones.transformer import Transformer
 from caretrace.data.batch import EventBatch
 from caretrace.explain.attention import rollout
-from caretrace.explain.scores import MOST_SLOTS, copies, score_without
+from caretrace.explain.heads import Looks
+from caretrace.explain.scores import MOST_SLOTS, Score, copies, score_without
 
 Member = MortalityModel | DocumentModel
+# Longer records are looked into without their layers: weights grow with the square of the steps.
+MOST_STEPS = 1024
 
 
-class MortalityScore:
+class EnsembleScore:
     """Mean logit of an ensemble, before recalibration (which only shifts and stretches it).
 
     Args:
@@ -40,18 +43,10 @@ class MortalityScore:
 
     def __init__(self, members: Sequence[nn.Module]) -> None:
         self.members = [member for member in members if isinstance(member, MortalityModel | DocumentModel)]
-        steps = all(isinstance(member.embedding, StepEmbedding) for member in self.members)
-        self.reference = "a record without measurements, of mean age, no category known"
-        if not steps:
-            self.reference = "as many blank measurements, mean age, no category known"
 
     def __call__(self, batch: EventBatch) -> Float[Tensor, "batch"]:
         """Logit per sample."""
         return torch.stack([member(batch) for member in self.members]).mean(0)
-
-    def path(self, sample: EventBatch) -> "EnsemblePath":
-        """The score of one sample whose measurements are there in part."""
-        return EnsemblePath([MemberPath(member, sample) for member in self.members])
 
     def without_each(self, sample: EventBatch) -> Float[Tensor, "measurement"]:
         """Logit without each measurement: where the embedding is a sum, only the sum of its code is exchanged."""
@@ -68,6 +63,32 @@ class MortalityScore:
                 for name, weight in _attention(member, sample).items():
                     found[name] = found.get(name, 0.0) + weight / len(self.members)
         return found
+
+    def looks(self, sample: EventBatch) -> list[Looks]:
+        """Where each member looks, head by head and layer by layer."""
+        with torch.no_grad():
+            return [_looks(member, sample) for member in self.members]
+
+
+class MortalityScore(EnsembleScore):
+    """The same where no reading is of trees: a step has no gradient, so gradient methods are not to be asked of it."""
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__(members)
+        steps = all(isinstance(member.embedding, StepEmbedding) for member in self.members)
+        self.reference = "a record without measurements, of mean age, no category known"
+        if not steps:
+            self.reference = "as many blank measurements, mean age, no category known"
+
+    def path(self, sample: EventBatch) -> "EnsemblePath":
+        """The score of one sample whose measurements are there in part."""
+        return EnsemblePath([MemberPath(member, sample) for member in self.members])
+
+
+def ensemble_score(members: Sequence[nn.Module]) -> EnsembleScore:
+    """The score of an ensemble, with what it can be asked."""
+    graded = all(member.trees is None for member in EnsembleScore(members).members)
+    return MortalityScore(members) if graded else EnsembleScore(members)
 
 
 class EnsemblePath:
@@ -136,20 +157,27 @@ def _level_parts(member: Member, sample: EventBatch) -> Tensor:
 
 def _without_each(member: Member, sample: EventBatch) -> Tensor:
     """Logit of one member without each measurement."""
-    if not isinstance(member.embedding, StepEmbedding):
-        return torch.from_numpy(score_without(member, sample, np.eye(sample.code.shape[1], dtype=bool)))
+    if isinstance(member, DocumentModel) or not isinstance(member.embedding, StepEmbedding):
+        return torch.from_numpy(_without_one(member, sample))
     everything = _before_norm(member.embedding, sample)
-    logits = []
+    courses, levels = [], []
     for all_of_code, others in zip(_same_code(sample, "all"), _same_code(sample, "others"), strict=True):
         exchanged = _before_norm(member.embedding, others) - _before_norm(member.embedding, all_of_code)
         hidden = member.embedding.norm(everything + exchanged)
         padding = hidden.new_zeros(hidden.shape[:2], dtype=torch.bool)
-        logit = _course(member, hidden, padding, sample.static.expand(len(hidden), -1))
+        courses.append(_course(member, hidden, padding, sample.static.expand(len(hidden), -1)))
         if member.level is not None:
             exchanged_level = member.level(_plain(others)) - member.level(_plain(all_of_code))
-            logit = (logit + member.level(sample) + exchanged_level) / 2
-        logits.append(logit)
-    return torch.cat(logits)
+            levels.append(member.level(sample) + exchanged_level)
+    level = torch.cat(levels) if levels else None
+    trees = None
+    if member.trees is not None:
+        trees = torch.from_numpy(_without_one(member.trees, sample)).to(sample.static)
+    return member.together(torch.cat(courses), level, trees)
+
+
+def _without_one(score: Score, sample: EventBatch) -> Float[np.ndarray, "measurement"]:
+    return score_without(score, sample, np.eye(sample.code.shape[1], dtype=bool))
 
 
 def _same_code(sample: EventBatch, which: str) -> Iterator[EventBatch]:
@@ -241,6 +269,41 @@ def _plain(batch: EventBatch) -> EventBatch:
 
 
 def _attention(member: Member, sample: EventBatch) -> dict[str, Tensor]:
+    caught = _caught(member, sample)
+    pooling = member.pooling.weights(*caught["pooling"]).mean(-1)[0]
+    found = {"pooling": pooling}
+    if isinstance(member.backbone, Transformer):
+        mixed = rollout(member.backbone.attention_weights(*caught["backbone"]))
+        found["rollout"] = pooling @ mixed[0]
+    step = _step_of(member, sample)
+    return {name: weight[step].masked_fill(sample.padding_mask[0], 0.0) for name, weight in found.items()}
+
+
+def _looks(member: Member, sample: EventBatch) -> Looks:
+    caught = _caught(member, sample)
+    hidden, padding = caught["pooling"]
+    real = ~padding[0]
+    layers: np.ndarray | None = None
+    if isinstance(member.backbone, Transformer) and real.sum() <= MOST_STEPS:
+        weights = member.backbone.attention_weights(*caught["backbone"])[:, 0]
+        layers = weights[:, :, real][..., real].cpu().numpy()
+    hours = -sample.time_hours[0]
+    if isinstance(member.embedding, StepEmbedding):
+        hours = member.embedding.times(sample).ago_hours[0]
+    keys = member.pooling.key(hidden).unflatten(-1, (member.pooling.n_heads, -1))[0, real]
+    step = _step_of(member, sample).masked_fill(sample.padding_mask[0], -1)
+    return Looks(
+        pooling=member.pooling.weights(hidden, padding)[0, real].T.cpu().numpy(),
+        query=member.pooling.query.detach().cpu().numpy(),
+        keys=keys.cpu().numpy(),
+        hours=hours[real].cpu().numpy(),
+        step_of=step.cpu().numpy(),
+        layers=layers,
+    )
+
+
+def _caught(member: Member, sample: EventBatch) -> dict[str, Any]:
+    """What goes into the pooling and into the backbone."""
     caught: dict[str, Any] = {}
     handles = [
         member.pooling.register_forward_pre_hook(lambda _, inputs: caught.update(pooling=inputs)),
@@ -251,18 +314,13 @@ def _attention(member: Member, sample: EventBatch) -> dict[str, Tensor]:
     finally:
         for handle in handles:
             handle.remove()
-    pooling = member.pooling.weights(*caught["pooling"]).mean(-1)[0]
-    found = {"pooling": pooling}
-    if isinstance(member.backbone, Transformer):
-        mixed = rollout(member.backbone.attention_weights(*caught["backbone"]))
-        found["rollout"] = pooling @ mixed[0]
-    return {name: _at_measurements(member, sample, weight) for name, weight in found.items()}
+    return caught
 
 
-def _at_measurements(member: Member, sample: EventBatch, weight: Tensor) -> Tensor:
-    """A step's weight at each measurement in it."""
-    if isinstance(member.embedding, StepEmbedding):
-        n_steps = member.embedding.n_steps
-        age = (-sample.time_hours[0] / member.embedding.step_hours).floor().clamp(max=n_steps - 1).long()
-        weight = weight[n_steps - 1 - age]
-    return weight.masked_fill(sample.padding_mask[0], 0.0)
+def _step_of(member: Member, sample: EventBatch) -> Tensor:
+    """Number of the step that each measurement is in."""
+    if not isinstance(member.embedding, StepEmbedding):
+        return torch.arange(sample.code.shape[1], device=sample.code.device)
+    n_steps = member.embedding.n_steps
+    age = (-sample.time_hours[0] / member.embedding.step_hours).floor().clamp(max=n_steps - 1).long()
+    return n_steps - 1 - age
