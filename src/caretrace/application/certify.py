@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from caretrace import __version__
 from caretrace import config as configs
 from caretrace.application import Progress, Supervised, silent
 from caretrace.application.explain import score_of
 from caretrace.application.planted import World, make_world
 from caretrace.errors import CohortError, ConfigError, unknown_name
-from caretrace.explain.certificate import Certificate, Finding
+from caretrace.explain.certificate import Certificate, Finding, finding_from
 from caretrace.explain.faithfulness import Gate, judge
 from caretrace.explain.methods import METHODS, Method
 from caretrace.explain.scores import Attends, GradedScore, Score, row
 from caretrace.explain.shuffling import shuffled
+from caretrace.files import read_json, write_json
 from caretrace.hospital import HospitalConfig
 from caretrace.hospital.config import RULES, Rule
 
@@ -57,9 +60,17 @@ class Plan:
 
 
 def certify(
-    application: Supervised, config: Any, plan: Plan, work: Path | None = None, progress: Progress = silent
+    application: Supervised,
+    config: Any,
+    plan: Plan,
+    work: Path | None = None,
+    progress: Progress = silent,
+    findings: Path | None = None,
 ) -> Certificate:
     """Simulate with planted rules, train, explain held-out subjects who died by the rule, and judge.
+
+    Each rule and seed stands for itself, and with a folder for findings what was found is not sought again: several
+    processes may share it, a rule each, and an interrupted certification goes on.
 
     Args:
         application: The application whose model is trained.
@@ -67,19 +78,44 @@ def certify(
         plan: On what to judge.
         work: Folder to keep tables, datasets and checkpoints in; by default a temporary one.
         progress: Told about each piece of work.
+        findings: Folder that keeps a file per rule and seed; one of other settings is replaced.
 
     Raises:
         CohortError: Too few held-out records died by a rule.
         ConfigError: The application cannot be explained, or an unknown rule or method.
     """
-    findings = []
+    context: dict[str, Any] = {
+        "caretrace": __version__,
+        "application": application.name,
+        "config": configs.to_dict(config),
+        "planted": {"subjects": plan.subjects, "planted_strength": plan.strength},
+        "records": plan.records,
+        "methods": list(plan.methods),
+    }
+    found = []
     for seed in plan.seeds:
         for rule in plan.rules:
-            with tempfile.TemporaryDirectory(prefix="caretrace-certify-") as temporary:
-                folder = (work or Path(temporary)) / f"{rule}-{seed}"
-                findings.append(_find(application, config, plan, (rule, seed), folder, progress))  # type: ignore[arg-type]
-    planted = {"subjects": plan.subjects, "planted_strength": plan.strength}
-    return Certificate(application.name, configs.to_dict(config), planted, RULES, tuple(findings))
+            kept = None if findings is None else findings / f"{rule}-{seed}.json"
+            one = None if kept is None else _known(kept, context)
+            if one is None:
+                with tempfile.TemporaryDirectory(prefix="caretrace-certify-") as temporary:
+                    folder = (work or Path(temporary)) / f"{rule}-{seed}"
+                    one = _find(application, config, plan, (rule, seed), folder, progress)  # type: ignore[arg-type]
+                if kept is not None:
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    write_json(kept, {"of": context, "finding": one.to_dict()})
+            found.append(one)
+    return Certificate(application.name, context["config"], context["planted"], RULES, tuple(found))
+
+
+def _known(path: Path, context: Mapping[str, Any]) -> Finding | None:
+    """What an earlier certification of the same settings found; None where there is none, or it is no such file."""
+    try:
+        stored = read_json(path)
+        same = stored["of"] == json.loads(json.dumps(context))
+        return finding_from(stored["finding"]) if same else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _find(

@@ -44,7 +44,8 @@ def command(
         typer.Option(
             "--certify",
             help="Judge every method on the virtual hospital, where the causes of death are planted, and write the "
-            "certificate into the run and its bundle.",
+            "certificate into the run and its bundle. What was found for a rule and seed is kept beside it in "
+            "certificate.findings, so an interrupted certification goes on, and several may share the work by --rules.",
         ),
     ] = False,
     rules: Annotated[
@@ -147,7 +148,8 @@ def _certify(
         config = load(application.config_class, None, [*as_overrides(stored["config"]), *QUICK, *overrides])
         target = run / FOLDER / FILE
     with console.progress("starting") as bar:
-        certificate = certify(supervised(application), config, plan, progress=bar.to)
+        findings = target.with_suffix(".findings")
+        certificate = certify(supervised(application), config, plan, progress=bar.to, findings=findings)
     certificate.save(target)
     if run is not None:
         put_into_bundle(certificate, Run(run).bundle)

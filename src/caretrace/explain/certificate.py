@@ -174,7 +174,7 @@ def read_certificate(path: Path) -> Certificate:
             config=stored["config"],
             planted=stored["planted"],
             rules=tuple(stored["rules"]),
-            findings=tuple(_finding(each) for each in stored["runs"]),
+            findings=tuple(finding_from(each) for each in stored["runs"]),
         )
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(
@@ -187,7 +187,8 @@ def empty(application: str, rules: Sequence[str]) -> Certificate:
     return Certificate(application, {}, {}, tuple(rules), ())
 
 
-def _finding(stored: Mapping[str, Any]) -> Finding:
+def finding_from(stored: Mapping[str, Any]) -> Finding:
+    """The finding that `Finding.to_dict` described, held against the bounds of today."""
     gates = {
         method: {name: gate(name, float(each["value"])) for name, each in found.items()}
         for method, found in stored["gates"].items()
