@@ -18,6 +18,7 @@ from caretrace import schema
 from caretrace.application import silent
 from caretrace.application.predictor import member_logits
 from caretrace.application.tasks import find_task
+from caretrace.application.train import draw_folds
 from caretrace.apps import load_application
 from caretrace.cohort import build_labels
 from caretrace.config import load
@@ -77,7 +78,10 @@ def cross_validate(application, inputs, config, parts) -> tuple[np.ndarray, np.n
             return application.model(preprocessor, config)
 
         with tempfile.TemporaryDirectory() as folder:
-            members = fit(build, samples["train"], samples["tuning"], config.training, Path(folder))
+            folds = draw_folds(found, samples, config.training) if config.training.cross_fit else None
+            members = fit(
+                build, samples["train"], samples["tuning"], config.training, Path(folder), folds=folds
+            )
         logits, outcomes = member_logits(members, samples["test"]), samples["test"].outcomes
         single.append(np.mean([judge(outcomes, each) for each in logits], axis=0))
         together.append(judge(outcomes, logits.mean(0)))

@@ -34,6 +34,8 @@ from caretrace.errors import CohortError
 from caretrace.evaluation import PlattScaling, auprc, auroc, brier, ece, shift_to_base_rate
 from caretrace.files import read_json, refuse_existing, whole_folder
 from caretrace.training.bundle import write_bundle
+from caretrace.training.config import TrainingConfig
+from caretrace.training.folds import Folds
 from caretrace.training.processes import joined, restarted, started
 from caretrace.training.requeue import Requeue
 from caretrace.training.run import fit
@@ -97,13 +99,17 @@ class _Given:
 
 @dataclasses.dataclass(frozen=True)
 class _Ready:
-    """What training begins with; `inputs` and `samples` of the training split are a part of it if it streams."""
+    """What training begins with; `inputs` and `samples` of the training split are a part of it if it streams.
+
+    `folds` is there if the members are cross-fitted.
+    """
 
     labels: Labels
     inputs: dict[str, Inputs]
     preprocessor: Preprocessor
     samples: dict[str, Samples]
     train: Samples | SampleStore
+    folds: Folds | None = None
 
 
 def _prepare(given: _Given, run: Run, *, resume: bool) -> _Ready:
@@ -130,7 +136,8 @@ def _prepare(given: _Given, run: Run, *, resume: bool) -> _Ready:
         train = stored(
             application, dataset, found.frame, preprocessor, run.samples, config.training.lanes, progress
         )
-    return _Ready(found, inputs, preprocessor, samples, train)
+    folds = draw_folds(inputs, samples, config.training) if config.training.cross_fit else None
+    return _Ready(found, inputs, preprocessor, samples, train, folds)
 
 
 def _finish(given: _Given, ready: _Ready, run: Run, members: list[nn.Module], began: float) -> dict[str, Any]:
@@ -139,7 +146,10 @@ def _finish(given: _Given, ready: _Ready, run: Run, members: list[nn.Module], be
     samples, preprocessor, config = ready.samples, ready.preprocessor, given.config
     comparators = _comparators(preprocessor, ready.inputs, config, given.progress)
     compared_at = time.perf_counter()
-    calibration, metrics = _calibrate(members, samples[schema.TRAIN], samples[schema.TUNING])
+    if ready.folds is None:
+        calibration, metrics = _calibrate(members, samples[schema.TRAIN], samples[schema.TUNING])
+    else:
+        calibration, metrics = _cross_calibrate(members, ready.folds)
     run.update(
         n_parameters=sum(p.numel() for p in members[0].parameters()),
         n_train=len(ready.train),
@@ -184,6 +194,18 @@ def _members(given: _Given, ready: _Ready, run: Run) -> list[nn.Module]:
         run.path,
         tell,
         prepare_on=ready.samples[schema.TRAIN],
+        folds=ready.folds,
+    )
+
+
+def draw_folds(inputs: dict[str, Inputs], samples: dict[str, Samples], settings: TrainingConfig) -> Folds:
+    """The subjects of the training and tuning splits, divided among the members."""
+    splits = (schema.TRAIN, schema.TUNING)
+    return Folds.draw(
+        Samples.concat([samples[split] for split in splits]),
+        np.concatenate([inputs[split].subject_ids for split in splits]),
+        members=settings.members,
+        seed=settings.seed,
     )
 
 
@@ -202,14 +224,35 @@ def _calibrate(
     calibration = PlattScaling.fit(
         logits, tuning.outcomes, slope_spread=0.1, intercept_spread=0.1, intercept_center=center
     )
-    risks = calibration.apply(logits)
-    figures = {metric.__name__: metric(tuning.outcomes, risks) for metric in (auroc, auprc, brier, ece)}
+    return calibration, _figures(schema.TUNING, tuning, calibration.apply(logits))
+
+
+def _cross_calibrate(members: list[nn.Module], folds: Folds) -> tuple[PlattScaling, dict[str, Any]]:
+    """The same on all subjects, each by the member that left it out.
+
+    Logits of one member scatter more than those of the ensemble, so the slope is, if anything, too flat; the tight
+    prior holds it near 1.
+    """
+    samples = folds.samples
+    logits = folds.unseen(member_logits(members, samples))
+    calibration = PlattScaling.fit(
+        logits,
+        samples.outcomes,
+        slope_spread=0.1,
+        intercept_spread=0.1,
+        intercept_center=shift_to_base_rate(logits, samples.outcomes),
+    )
+    return calibration, _figures("cross_fitted", samples, calibration.apply(logits))
+
+
+def _figures(split: str, samples: Samples, risks: np.ndarray) -> dict[str, Any]:
+    figures = {metric.__name__: metric(samples.outcomes, risks) for metric in (auroc, auprc, brier, ece)}
     counts = {
-        "n": len(tuning),
-        "positives": int(tuning.outcomes.sum()),
-        "unknown_codes": tuning.unknown_codes,
+        "n": len(samples),
+        "positives": int(samples.outcomes.sum()),
+        "unknown_codes": samples.unknown_codes,
     }
-    return calibration, {"split": schema.TUNING, **counts, **figures}
+    return {"split": split, **counts, **figures}
 
 
 def _write_bundle(

@@ -29,6 +29,9 @@ class TrainingConfig:
         batch_size: Samples per batch.
         learning_rate: Of AdamW (Loshchilov and Hutter 2019).
         weight_decay: Of AdamW.
+        cross_fit: Divide training and tuning subjects into as many parts as there are members, and let each member be
+            stopped by another part and learn from the rest, so that every subject is learned from. Subjects are judged
+            by the member that has not seen them when the risk is recalibrated.
         gradient_clip: Largest norm of a gradient.
         plateau_factor: The learning rate is multiplied by this when the tuning loss stalls.
         plateau_steps: Batches without a better tuning loss before that happens.
@@ -57,6 +60,7 @@ class TrainingConfig:
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
+    cross_fit: bool = False
     gradient_clip: float = 1.0
     plateau_factor: float = 0.5
     plateau_steps: int = 160
@@ -86,6 +90,11 @@ class TrainingConfig:
         if not 0 < self.plateau_factor < 1:
             raise ConfigError(
                 f"training.plateau_factor: got {self.plateau_factor}, it must lie between 0 and 1"
+            )
+        if self.cross_fit and (self.members < 2 or self.stream):
+            raise ConfigError(
+                f"training.cross_fit: it takes at least 2 members (members is {self.members}), and cannot be had with "
+                "training.stream; leave one of them out"
             )
         if self.stream and self.max_tokens is not None:
             raise ConfigError(

@@ -27,6 +27,7 @@ from caretrace.data.store import SampleStore
 from caretrace.errors import CaretraceError
 from caretrace.training.checkpoints import BestAndLast, load_weights, stopped_early
 from caretrace.training.config import TrainingConfig
+from caretrace.training.folds import Folds
 from caretrace.training.module import TrainingModule
 from caretrace.training.processes import Processes, joined
 from caretrace.training.record import METRICS_FILE, EpochRecord, Progress
@@ -44,6 +45,7 @@ def fit(
     run: Path,
     progress: Progress | None = None,
     prepare_on: Samples | None = None,
+    folds: Folds | None = None,
 ) -> list[nn.Module]:
     """Train every member of the ensemble, or go on with those that are not finished.
 
@@ -57,6 +59,7 @@ def fit(
         run: The run folder; checkpoints in it are resumed.
         progress: Called with one record per epoch, the same as goes to `metrics.jsonl`.
         prepare_on: Samples for what needs no gradient steps; by default `train`, and needed if that is on disk.
+        folds: With `cross_fit`, which samples each member learns from, in place of `train`, `tuning` and `prepare_on`.
 
     Returns:
         The members, each with the weights of its best epoch, in evaluation mode.
@@ -75,6 +78,9 @@ def fit(
         requeue = Requeue(processes)
         for member in range(config.members):
             folder = run / "checkpoints" / f"member-{member}"
+            if folds is not None:
+                train, tuning = folds.of(member)
+                prepare_on = train
             torch.manual_seed(config.seed * 1_000 + member)
             model = build()
             if not processes.decide((folder / "finished").exists()):

@@ -32,6 +32,10 @@ class MortalityConfig:
         level_hours: Windows of the second, linear reading, hours before the prediction time; none turns
             it off.
         level_spread: Standard deviation of the prior on its coefficients.
+        trees: Trees of the third reading, boosted trees with random split points; 0 turns it off. It has no gradients,
+            so such a model is explained by removal alone.
+        trees_hours: Windows of what the trees read, beside the whole record, hours before the prediction time.
+        trees_weight: Weight of the trees' logit in the mean, where each other reading has 1.
         max_measurements: Latest measurements read per sample.
         min_samples: A code must occur in this many training samples to be known.
         landmark_half_life_hours: With several landmarks per stay, a label counts half as much in the loss as one so
@@ -59,6 +63,9 @@ class MortalityConfig:
     lookback_hours: float = 48.0
     level_hours: tuple[float, ...] = (48.0,)
     level_spread: float = 0.25
+    trees: int = 0
+    trees_hours: tuple[float, ...] = (24.0, 6.0)
+    trees_weight: float = 2.0
     max_measurements: int = 4096
     min_samples: int = 20
     landmark_half_life_hours: float | None = None
@@ -98,6 +105,11 @@ class MortalityConfig:
             raise ConfigError(
                 f"step_hours {self.step_hours} must not be negative and lookback_hours {self.lookback_hours} "
                 "must be positive"
+            )
+        if self.trees < 0 or not self.trees_weight > 0 or not all(hours > 0 for hours in self.trees_hours):
+            raise ConfigError(
+                f"trees {self.trees} must not be negative, trees_weight {self.trees_weight} and trees_hours "
+                f"{list(self.trees_hours)} must be positive; 300 trees is a good start"
             )
         if self.d_model % self.pooling_heads:
             raise ConfigError(

@@ -79,6 +79,7 @@ class DocumentModel(nn.Module):
     """
 
     level = None
+    trees = None
 
     def __init__(self, config: MortalityConfig, *, n_static: int, texts: TextVectors) -> None:
         super().__init__()

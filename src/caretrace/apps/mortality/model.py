@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.apps.mortality.level import LevelReading
 from caretrace.apps.mortality.recency import recency, weights_of
+from caretrace.apps.mortality.trees import TreeReading
 from caretrace.backbones import build_backbone
 from caretrace.backbones.embedding import MeasurementEmbedding, StepEmbedding
 from caretrace.backbones.pooling import AttentionPooling
@@ -84,6 +85,10 @@ class MortalityModel(nn.Module):
                 windows_hours=config.level_hours,
                 spread=config.level_spread,
             )
+        self.trees: TreeReading | None = None
+        self.trees_weight = config.trees_weight
+        if config.trees:
+            self.trees = TreeReading(n_codes=n_codes, windows_hours=config.trees_hours, n_trees=config.trees)
         self.recency = recency(config)
 
     def prepare(self, train: Samples) -> None:
@@ -91,11 +96,30 @@ class MortalityModel(nn.Module):
         weights = None if self.recency is None else self.recency.fit(train)
         if self.level is not None:
             self.level.solve(train, weights)
+        if self.trees is not None:
+            self.trees.solve(train, weights)
 
     def forward(self, batch: EventBatch) -> Float[Tensor, "batch"]:
         """Logit per sample: the mean of the readings."""
-        course = self.course(batch)
-        return course if self.level is None else (course + self.level(batch)) / 2
+        return self.together(
+            self.course(batch),
+            None if self.level is None else self.level(batch),
+            None if self.trees is None else self.trees(batch),
+        )
+
+    def together(
+        self,
+        course: Float[Tensor, "batch"],
+        level: Float[Tensor, "batch"] | None = None,
+        trees: Float[Tensor, "batch"] | None = None,
+    ) -> Float[Tensor, "batch"]:
+        """The mean of the readings' logits, those of the trees weighted."""
+        total, weight = course, 1.0
+        if level is not None:
+            total, weight = total + level, weight + 1
+        if trees is not None:
+            total, weight = total + self.trees_weight * trees, weight + self.trees_weight
+        return total / weight
 
     def course(self, batch: EventBatch) -> Float[Tensor, "batch"]:
         """Logit per sample by the sequence alone."""

@@ -104,9 +104,9 @@ class Mortality:
 
     def score(self, members: list[nn.Module]) -> Score:
         """The ensemble's logit, for `caretrace explain`."""
-        from caretrace.apps.mortality.explanation import MortalityScore
+        from caretrace.apps.mortality.explanation import ensemble_score
 
-        return MortalityScore(members)
+        return ensemble_score(members)
 
     def watch(self, model: nn.Module, config: MortalityConfig, folder: Path) -> None:
         """Save attention while the model is trained, if asked; only the first of several processes does."""
