@@ -19,6 +19,7 @@ from caretrace.errors import CohortError
 
 FloatArray = npt.NDArray[np.float64]
 KINDS = ("level", "noise")
+_NO_VARIANCE = 1e-12
 ALPHA = 0.01  # chance that anything is flagged where nothing has changed
 
 
@@ -95,8 +96,7 @@ class Reference:
                 old, now = (known(part[:, kind, channel]) for part in (self.numbers, new.numbers))
                 if min(len(old), len(now)) >= 3:
                     difference[kind, channel] = now.mean() - old.mean()
-                    p[kind, channel] = float(stats.ttest_ind(old, now, equal_var=False).pvalue)
-        p = np.nan_to_num(p, nan=1.0)
+                    p[kind, channel] = _welch(old, now)
         flagged = [
             f"{name} {kind}"
             for i, kind in enumerate(KINDS)
@@ -119,6 +119,16 @@ class Reference:
     def from_dict(cls, value: dict[str, Any]) -> Reference:
         """What `to_dict` gave."""
         return cls(tuple(value["channels"]), np.array(value["numbers"], np.float64))
+
+
+def _welch(old: FloatArray, now: FloatArray) -> float:
+    """Chance of means as far apart, by Student's t with Welch's degrees of freedom."""
+    apart = float(now.mean() - old.mean())
+    parts = np.array([old.var(ddof=1) / len(old), now.var(ddof=1) / len(now)])
+    if parts.sum() < _NO_VARIANCE:  # everybody has the same number: no spread to judge by
+        return 1.0 if abs(apart) < 1e-6 else 0.0
+    freedom = parts.sum() ** 2 / (parts**2 / np.array([len(old) - 1, len(now) - 1])).sum()
+    return float(2 * stats.t.sf(abs(apart) / np.sqrt(parts.sum()), freedom))
 
 
 def _middle(values: npt.NDArray[np.float32]) -> list[float]:

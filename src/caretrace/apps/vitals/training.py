@@ -79,7 +79,7 @@ def train(
     progress("choosing thresholds on tuning subjects", 0, None)
     scorer = build_scorer(_empty(learned), scaler, detector)
     monitor, found = _tuned(config, tuned, scorer, document, events)
-    metrics = {**{f"loss_{k}": v for k, v in log[-1].items() if k != "epoch"}, **found}
+    metrics = {**{f"loss_{k}": log[-1][k] for k in ("sudden", "lasting", "forecast")}, **found}
     run.bundle.mkdir()
     monitor.save(run.bundle, metrics, card(config, dataset, found, limits))
     run.update(

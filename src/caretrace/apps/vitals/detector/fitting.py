@@ -122,12 +122,14 @@ def fit_detector(
     total = config.epochs * source.portions()
     optimizer = torch.optim.AdamW(detector.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total)
+    weights = torch.tensor([config.sudden_weight, 1.0, config.forecast_weight])
+    names = ("sudden", "lasting", "forecast", "train_loss")
     log = []
     for epoch in range(config.epochs):
-        sums = np.zeros(4)
+        sums = np.zeros(5)
         for portion in source.epoch(rng):
             losses = _losses(detector, portion)
-            loss = losses @ torch.tensor([config.sudden_weight, 1.0, config.forecast_weight])
+            loss = losses @ weights
             if not torch.isfinite(loss):
                 raise CaretraceError(
                     f"the loss became {loss.item()} in epoch {epoch}; lower detector.learning_rate"
@@ -138,8 +140,8 @@ def fit_detector(
             optimizer.step()
             if schedule.last_epoch < total:
                 schedule.step()
-            sums += [*losses.tolist(), 1.0]
-        record = dict(zip(("sudden", "lasting", "forecast"), sums[:3] / max(sums[3], 1.0), strict=True))
+            sums += [*losses.tolist(), float(loss.detach()), 1.0]
+        record = dict(zip(names, sums[:4] / max(sums[4], 1.0), strict=True))
         log.append({"epoch": float(epoch), **{name: float(value) for name, value in record.items()}})
         progress(log[-1])
     return detector.eval(), log
