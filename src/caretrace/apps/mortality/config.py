@@ -36,6 +36,9 @@ class MortalityConfig:
             so such a model is explained by removal alone.
         trees_hours: Windows of what the trees read, beside the whole record, hours before the prediction time.
         trees_weight: Weight of the trees' logit in the mean, where each other reading has 1.
+        screen: Codes are withheld from both readings unless they say more of the outcome than others do
+            (`screening`): the penalty on a code, in multiples of the one that chance alone would pass in one of twenty
+            cohorts. 0 reads every code, and so does `step_hours` 0.
         max_measurements: Latest measurements read per sample.
         min_samples: A code must occur in this many training samples to be known.
         landmark_half_life_hours: With several landmarks per stay, a label counts half as much in the loss as one so
@@ -66,6 +69,7 @@ class MortalityConfig:
     trees: int = 0
     trees_hours: tuple[float, ...] = (24.0, 6.0)
     trees_weight: float = 2.0
+    screen: float = 0.0
     max_measurements: int = 4096
     min_samples: int = 20
     landmark_half_life_hours: float | None = None
@@ -111,6 +115,8 @@ class MortalityConfig:
                 f"trees {self.trees} must not be negative, trees_weight {self.trees_weight} and trees_hours "
                 f"{list(self.trees_hours)} must be positive; 300 trees is a good start"
             )
+        if not self.screen >= 0:
+            raise ConfigError(f"screen: got {self.screen}, it must not be negative; 0.25 is a good start")
         if self.d_model % self.pooling_heads:
             raise ConfigError(
                 f"d_model {self.d_model} must be a multiple of pooling_heads {self.pooling_heads}; try 64 and 4"

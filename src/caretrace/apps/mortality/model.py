@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.apps.mortality.level import LevelReading
 from caretrace.apps.mortality.recency import recency, weights_of
+from caretrace.apps.mortality.screening import Screen
 from caretrace.apps.mortality.trees import TreeReading
 from caretrace.backbones import build_backbone
 from caretrace.backbones.embedding import MeasurementEmbedding, StepEmbedding
@@ -90,10 +91,24 @@ class MortalityModel(nn.Module):
         if config.trees:
             self.trees = TreeReading(n_codes=n_codes, windows_hours=config.trees_hours, n_trees=config.trees)
         self.recency = recency(config)
+        self.screen: Screen | None = None
+        if config.screen > 0 and config.step_hours > 0:
+            self.screen = Screen(
+                n_codes=n_codes,
+                windows_hours=config.level_hours or (config.lookback_hours,),
+                strength=config.screen,
+            )
+            self.screen.guard(self.embedding)
+            if self.level is not None:
+                self.screen.guard(self.level.summary)
+            if self.trees is not None:
+                self.screen.guard(self.trees.statistics)
 
     def prepare(self, train: Samples) -> None:
         """Solve the reading that needs no gradient steps; deterministic, and done before training."""
         weights = None if self.recency is None else self.recency.fit(train)
+        if self.screen is not None:
+            self.screen.fit(train, weights)
         if self.level is not None:
             self.level.solve(train, weights)
         if self.trees is not None:
