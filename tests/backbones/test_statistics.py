@@ -9,7 +9,8 @@ from caretrace.backbones.statistics import WindowStatistics
 from caretrace.comparators import TabularFeatures
 from caretrace.data.inputs import HOURS_BEFORE, SAMPLE
 from caretrace.schema import CODE, NUMERIC_VALUE
-from tests.backbones.test_summary import batch_of
+
+from .test_summary import batch_of
 
 WINDOWS = (24.0, 6.0)
 STATISTICS = ("count", "last", "min", "max", "mean", "slope")
@@ -47,7 +48,7 @@ def test_it_is_the_table_of_the_comparators(seed: int) -> None:
         statistics = STATISTICS + (("first", "hours_since_last") if window == "all" else ())
         for code in range(4):
             for statistic in statistics:
-                if code and not (statistic == "hours_since_last"):
+                if code and statistic != "hours_since_last":
                     expected = table[:, names.index(f"{code}|{statistic}|{window}")]
                     np.testing.assert_allclose(found[:, column], expected, rtol=2e-3, atol=2e-4)
                 column += 1

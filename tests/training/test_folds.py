@@ -8,7 +8,8 @@ import pytest
 from caretrace.errors import ConfigError
 from caretrace.training.config import TrainingConfig
 from caretrace.training.folds import Folds
-from tests.apps.mortality.test_level import samples
+
+from ..apps.mortality.test_level import samples
 
 MEMBERS = 5
 

@@ -29,7 +29,7 @@ def model_card(run: dict[str, Any], application: Application, cohort: dict[str, 
 | source | {run["source"]} |
 | dataset fingerprint | `{run["fingerprint"][:16]}` |
 | backbone | {run["backbone"]}, {run["config"]["training"]["members"]} members of {run["n_parameters"]:,} parameters |
-| trained on | {run["n_train"]:,} labels; stopped and calibrated on {run["n_tuning"]:,} of other subjects |
+| trained on | {_subjects(run)} |
 | seed | {run["seed"]} |
 | made | {run["created_at"]} with {versions} |
 
@@ -46,6 +46,15 @@ and beside comparators, come from `caretrace evaluate`.
 
 {limits}
 {_tripod(tripod_items(run, application, cohort))}"""
+
+
+def _subjects(run: dict[str, Any]) -> str:
+    if run["config"]["training"].get("cross_fit"):
+        return (
+            f"{run['n_train'] + run['n_tuning']:,} labels of training and tuning subjects; each member left out, and "
+            "was stopped by, another part of them; calibrated on what members say of those they left out"
+        )
+    return f"{run['n_train']:,} labels; stopped and calibrated on {run['n_tuning']:,} of other subjects"
 
 
 def _tripod(items: list[dict[str, str]]) -> str:

@@ -51,6 +51,7 @@ def _beginning(run: Json, application: Application) -> Texts:
 
 def _methods(run: Json, cohort: Json) -> Texts:
     config, tuning = run["config"], run.get("tuning", {})
+    cross_fit = bool(config["training"].get("cross_fit"))
     rules = [f"{rule['rule']} ({rule['removed']} removed)" for rule in cohort.get("rules", [])[1:]]
     static = ", ".join(config.get("static", [])) or "none besides age"
     return {
@@ -70,7 +71,8 @@ def _methods(run: Json, cohort: Json) -> Texts:
             "10",
             "sample size",
         ): f"{run.get('n_train', '?')} training and {run.get('n_tuning', '?')} tuning labels, "
-        f"{tuning.get('positives', '?')} of the latter positive; no calculation beforehand",
+        f"{tuning.get('positives', '?')} of {'both' if cross_fit else 'the latter'} positive; no calculation "
+        "beforehand",
         (
             "11",
             "missing data",
@@ -78,11 +80,12 @@ def _methods(run: Json, cohort: Json) -> Texts:
         "is an exclusion, never a negative",
         ("12", "analytical methods"): f"{run.get('backbone')}, {config['training']['members']} members of "
         f"{run.get('n_parameters', '?')} parameters, logits averaged; seed {run['seed']}; stopped and recalibrated on "
-        "tuning subjects; split by subject",
+        f"{'subjects that a member left out' if cross_fit else 'tuning subjects'}; split by subject",
         (
             "13",
             "class imbalance",
-        ): "no resampling; the mean risk is set right on training, then on tuning subjects",
+        ): "no resampling; the mean risk is set right on "
+        f"{'subjects that a member left out' if cross_fit else 'training, then on tuning subjects'}",
         ("14", "fairness"): "figures per sex, age band, race, insurance and care unit in `subgroups.json`",
         ("15", "model output"): "calibrated probability, with the members' spread beside it",
         (

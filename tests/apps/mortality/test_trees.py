@@ -18,7 +18,8 @@ from caretrace.explain.gradients import integrated_gradients
 from caretrace.explain.removal import removal
 from caretrace.explain.scores import GradedScore, row, score_once, score_without
 from caretrace.schema import EventType
-from tests.apps.mortality.test_level import N_CODES, N_STATIC, samples
+
+from .test_level import N_CODES, N_STATIC, samples
 
 N_TREES = 20
 
@@ -87,7 +88,8 @@ def test_the_trees_are_one_of_three_readings(model: MortalityModel) -> None:
     its = samples()
     batch = its.batch(np.arange(9))
     with torch.no_grad():
-        assert model.level is not None and model.trees is not None
+        assert model.level is not None
+        assert model.trees is not None
         expected = (model.course(batch) + model.level(batch) + 2 * model.trees(batch)) / 4
         torch.testing.assert_close(model(batch), expected)
 
