@@ -12,7 +12,7 @@ from caretrace.apps.synth.export import read_subjects
 from caretrace.apps.synth.models.counting import CountGenerator
 from caretrace.apps.synth.models.storing import save_generator
 from caretrace.cli import build_app
-from caretrace.errors import BundleError
+from caretrace.errors import BundleError, ConfigError
 from caretrace.evaluation.histories import Histories
 from caretrace.files import write_json
 
@@ -44,6 +44,14 @@ def test_a_run_of_another_application_writes_no_histories(run, tmp_path):
     write_json(run / "run.json", {"application": "mortality"})
     arguments = ["generate", str(run), "--n", "3", "--out", str(tmp_path / "out")]
     failed = CliRunner().invoke(build_app(), arguments)
-    assert isinstance(failed.exception, BundleError)
-    assert "is a run of mortality" in str(failed.exception)
+    assert isinstance(failed.exception, ConfigError)
+    assert "mortality cannot generate; those that can: synth" in str(failed.exception)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path):
+    failed = CliRunner().invoke(
+        build_app(), ["generate", str(tmp_path), "--n", "3", "--out", str(tmp_path / "o")]
+    )
+    assert isinstance(failed.exception, BundleError)
+    assert "is not a run" in str(failed.exception)

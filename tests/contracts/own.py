@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 
 @dataclasses.dataclass(frozen=True)
 class Case:
@@ -13,4 +15,54 @@ class Case:
     settings: tuple[str, ...]
 
 
-CASES: dict[str, Case] = {}
+def write_histories(path: Path) -> Path:
+    """Invented subjects with one to three visits, as a MEDS dataset."""
+    from caretrace.apps.synth.codes.sequences import Records
+    from caretrace.apps.synth.codes.vocabulary import Vocabulary
+    from caretrace.apps.synth.export import write_subjects
+    from caretrace.apps.synth.models.counting import CountGenerator
+    from caretrace.apps.synth.models.generator import Request
+    from caretrace.evaluation.histories import Histories
+
+    vocabulary = Vocabulary.of([f"{number}" for number in range(401, 436)])
+    rng = np.random.default_rng(0)
+    visits = rng.integers(1, 4, 400)
+    sizes = rng.integers(3, 6, int(visits.sum()))
+    codes = np.concatenate([rng.choice(vocabulary.n_codes - 1, size, replace=False) for size in sizes])
+    ages, sexes = rng.integers(30, 95, 400), rng.integers(0, 2, 400)
+    people = Records(Histories(ages, sexes, visits, sizes, codes, vocabulary.n_codes))
+    write_subjects(CountGenerator.fit(people, vocabulary, "n-gram"), Request(1600, seed=1), path, "meds")
+    return path
+
+
+def write_small_ward(path: Path) -> Path:
+    """Sixteen simulated subjects under a monitor."""
+    from ..apps.vitals.small_ward import write_ward
+
+    return write_ward(path)
+
+
+CASES: dict[str, Case] = {
+    "vitals": Case(
+        write_small_ward,
+        (
+            "detector.epochs=2",
+            "detector.d_model=8",
+            "document.max_windows=24",
+            "document.pretrain_epochs=1",
+            "grid.step_seconds=30",
+            "grid.length=64",
+        ),
+    ),
+    "synth": Case(
+        write_histories,
+        (
+            "decoder.d_model=16",
+            "decoder.n_layers=1",
+            "decoder.n_heads=2",
+            "fit.epochs=2",
+            "judging.times=2",
+            "judging.comparators=[marginals]",
+        ),
+    ),
+}

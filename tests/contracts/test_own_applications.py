@@ -1,5 +1,6 @@
 """What every application must do that is trained in a way of its own: train, judge, report, and be found again."""
 
+import functools
 import json
 import math
 import shutil
@@ -34,12 +35,12 @@ def trained(name, folder):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    return {name: trained(name, tmp_path_factory.mktemp(name)) for name in OWN}
+    return functools.cache(lambda name: trained(name, tmp_path_factory.mktemp(name)))
 
 
 @pytest.fixture(scope="module")
 def judged(runs):
-    return {name: evaluate(load_application(name), run, replicates=100) for name, (run, _) in runs.items()}
+    return functools.cache(lambda name: evaluate(load_application(name), runs(name)[0], replicates=100))
 
 
 def test_every_application_of_its_own_way_is_tried():
@@ -48,7 +49,7 @@ def test_every_application_of_its_own_way_is_tried():
 
 @every
 def test_the_run_says_what_was_asked(name, runs):
-    run, found = runs[name]
+    run, found = runs(name)
     assert run.read() == found
     assert set(found) >= RUN_KEYS
     assert (found["application"], found["task"]) == (name, None)
@@ -63,13 +64,13 @@ def test_the_run_says_what_was_asked(name, runs):
 @every
 def test_the_same_seed_gives_the_same_model(name, runs, tmp_path):
     again, _ = trained(name, tmp_path)
-    for file in runs[name][0].bundle.rglob("*.safetensors"):
-        assert (again.bundle / file.relative_to(runs[name][0].bundle)).read_bytes() == file.read_bytes()
+    for file in runs(name)[0].bundle.rglob("*.safetensors"):
+        assert (again.bundle / file.relative_to(runs(name)[0].bundle)).read_bytes() == file.read_bytes()
 
 
 @every
 def test_a_run_is_never_overwritten(name, runs):
-    run, _ = runs[name]
+    run, _ = runs(name)
     before = (run.path / "run.json").read_bytes()
     application = load_application(name)
     with pytest.raises(OutputExistsError):
@@ -81,7 +82,7 @@ def test_a_run_is_never_overwritten(name, runs):
 
 @every
 def test_labels_are_refused(name, runs, tmp_path):
-    application, (run, _) = load_application(name), runs[name]
+    application, (run, _) = load_application(name), runs(name)
     with pytest.raises(ConfigError, match=f"{name} learns without labels"):
         train(application, run.dataset(), application.config_class(), tmp_path / "run", task="any")
     assert not (tmp_path / "run").exists()
@@ -89,10 +90,10 @@ def test_labels_are_refused(name, runs, tmp_path):
 
 @every
 def test_figures_have_the_fixed_shape(name, runs, judged):
-    found = judged[name]
+    found = judged(name)
     assert set(SHAPE) <= set(found)
     assert found["application"] == name
-    assert found == json.loads((runs[name][0].evaluation / "evaluation.json").read_text())
+    assert found == json.loads((runs(name)[0].evaluation / "evaluation.json").read_text())
     assert found["metrics"]
     for figures in (found["metrics"], *found["comparators"].values()):
         for figure in figures.values():
@@ -105,7 +106,8 @@ def test_figures_have_the_fixed_shape(name, runs, judged):
 
 @every
 def test_the_page_stands_alone(name, runs, judged, tmp_path):
-    page = report(load_application(name), runs[name][0], tmp_path / "page.html").read_text()
+    judged(name)
+    page = report(load_application(name), runs(name)[0], tmp_path / "page.html").read_text()
     assert "Research use only" in page
     assert "<svg" in page
     assert 'src="http' not in page
@@ -114,7 +116,7 @@ def test_the_page_stands_alone(name, runs, judged, tmp_path):
 
 @every
 def test_data_that_changed_since_are_refused(name, runs, tmp_path):
-    run, _ = runs[name]
+    run, _ = runs(name)
     copy = tmp_path / "run"
     copy.mkdir()
     shutil.copytree(run.bundle, copy / "bundle")
@@ -125,7 +127,7 @@ def test_data_that_changed_since_are_refused(name, runs, tmp_path):
 
 @every
 def test_a_damaged_bundle_is_refused(name, runs, tmp_path):
-    run, _ = runs[name]
+    run, _ = runs(name)
     shutil.copytree(run.path, tmp_path / "run")
     file = next(file for file in sorted((tmp_path / "run" / "bundle").rglob("*.safetensors")))
     file.write_bytes(file.read_bytes()[:-1] + b"?")

@@ -28,7 +28,7 @@ class Sex(StrEnum):
 
 
 def command(
-    run: Annotated[Path, typer.Argument(help="Run folder of the synth application.")],
+    run: Annotated[Path, typer.Argument(help="Run folder of an application that generates: synth.")],
     n: Annotated[int, typer.Option("--n", min=1, help="How many subjects.")],
     out: Annotated[Path, typer.Option("--out", help="Folder to make.")],
     age: Annotated[
@@ -65,19 +65,16 @@ def command(
 
     Nobody in the files exists, and every file says so. Memory does not grow with `--n`.
     """
-    from caretrace.apps.synth.export import write_subjects
-    from caretrace.apps.synth.models.decoder.sampling import SamplingConfig
-    from caretrace.apps.synth.models.generator import Request
-    from caretrace.apps.synth.training import load
+    from caretrace.application.run import Run
+    from caretrace.application.verbs import Draw, generate
+    from caretrace.apps import load_application
 
     console = Console(as_json, quiet)
-    config = SamplingConfig(temperature=temperature, top_k=top_k, top_p=top_p)
-    request = Request(n, seed, age, None if sex is None else list(Sex).index(sex))
-    generator = load(run)
+    opened = Run(run)
+    application = load_application(opened.read()["application"], "generate")
+    draw = Draw(n, kind.value, seed, age, None if sex is None else sex.value, temperature, top_k, top_p)
     with console.progress("drawing subjects", n) as bar:
-        counts = write_subjects(
-            generator, request, out, kind.value, config, lambda done, of: bar.to("drawing subjects", done, of)
-        )
-    rows = [[name, counts[name]] for name in ("subjects", "visits", "diagnoses")]
+        counts = generate(application, opened, out, draw, progress=bar.to)
+    rows = [[name, value] for name, value in counts.items() if isinstance(value, int)]
     console.table(f"Synthetic subjects in {out} ({kind.value})", ["what", "number"], rows)
     console.result(counts)

@@ -1,22 +1,20 @@
-"""From a MEDS dataset to a run folder with a generator in it.
-
-The `Application` contract asks for labels, inputs before each label and a model of risk; a generator has none of
-them, so this stands beside it until the contract lets an application bring a training of its own.
-"""
+"""From a MEDS dataset to a run folder with a generator in it."""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from caretrace import __version__, schema
+from caretrace import schema
+from caretrace.application import Progress, silent
+from caretrace.application.run import Run, describe
 from caretrace.apps.synth.codes.sequences import Records
 from caretrace.apps.synth.codes.vocabulary import Vocabulary
-from caretrace.apps.synth.config import HistoryConfig
+from caretrace.apps.synth.config import HistoryConfig, JudgingConfig
 from caretrace.apps.synth.models.counting import CountGenerator
 from caretrace.apps.synth.models.decoder.generator import fit_decoder
 from caretrace.apps.synth.models.decoder.network import DecoderConfig
@@ -29,7 +27,7 @@ from caretrace.apps.synth.task import collect_histories, read_vocabulary
 from caretrace.config import to_dict
 from caretrace.dataset import Dataset
 from caretrace.errors import BundleError
-from caretrace.files import read_json, whole_folder, write_json
+from caretrace.files import refuse_existing, whole_folder
 
 Model = Literal["decoder", "gru", "prompt-bart", "n-gram", "marginals"]
 Told = Callable[[dict[str, float]], None]
@@ -45,6 +43,7 @@ class SynthConfig:
         decoder: Size and parts of `decoder`, and of `gru`, which has another backbone and no memory of its own.
         prompt_bart: Size and losses of `prompt-bart`.
         fit: How those that learn by gradients are fitted.
+        judging: How `caretrace evaluate` judges.
     """
 
     model: Model = "decoder"
@@ -52,6 +51,7 @@ class SynthConfig:
     decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
     prompt_bart: PromptBartConfig = dataclasses.field(default_factory=PromptBartConfig)
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
+    judging: JudgingConfig = dataclasses.field(default_factory=JudgingConfig)
 
 
 def fit_generator(
@@ -75,7 +75,7 @@ def fit_generator(
 
 
 def train(
-    dataset: Dataset, config: SynthConfig, path: Path, progress: Told = lambda _: None
+    dataset: Dataset, config: SynthConfig, path: Path, progress: Progress = silent, title: str = APPLICATION
 ) -> dict[str, Any]:
     """Train a generator on the training subjects, stop by the tuning subjects, and write the run.
 
@@ -83,7 +83,8 @@ def train(
         dataset: MEDS dataset with diagnoses.
         config: Settings.
         path: The run folder to make; it appears whole or not at all.
-        progress: Told after each epoch.
+        progress: Told about each piece of work.
+        title: For headings.
 
     Returns:
         What `run.json` says.
@@ -91,36 +92,52 @@ def train(
     Raises:
         CaretraceError: Anything the user can mend; the message says how.
     """
+    refuse_existing(path)
+    progress("reading histories", 0, None)
+    began = time.perf_counter()
     vocabulary = read_vocabulary(dataset, config.history)
     learned = collect_histories(dataset, schema.TRAIN, vocabulary, config.history)
     tuned = collect_histories(dataset, schema.TUNING, vocabulary, config.history)
     tuning = Records(tuned.histories)
-    generator, log = fit_generator(Records(learned.histories), tuning, vocabulary, config, progress)
-    likelihood = generator.log_likelihood(tuning)
-    possible = likelihood > -float("inf")
-    run = {
-        "application": APPLICATION,
-        "source": dataset.metadata.get("dataset_name", "unknown"),
-        "dataset": str(dataset.path.resolve()),
-        "fingerprint": dataset.fingerprint,
-        "config": to_dict(config),
-        "created_at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "versions": {"caretrace": __version__},
-        "n_train": len(learned.histories),
-        "n_tuning": len(tuned.histories),
-        "n_codes": vocabulary.n_codes,
-        "attrition": learned.attrition,
-        "tuning": {
-            "nats_per_subject": float(-likelihood[possible].mean()) if possible.any() else None,
-            "impossible_subjects": int((~possible).sum()),
-        },
-    }
+
+    def tell(record: dict[str, float]) -> None:
+        what = f"training {config.model}, tuning loss {record['tuning_loss']:.3f}"
+        progress(what, record["epoch"] + 1, config.fit.epochs)
+
+    progress(f"training {config.model}", 0, config.fit.epochs)
+    generator, log = fit_generator(Records(learned.histories), tuning, vocabulary, config, tell)
     with whole_folder(path) as folder:
-        save_generator(generator, folder / "bundle", run["tuning"])
+        run = Run(folder)
+        settings, seed = to_dict(config), config.fit.seed
+        run.start(describe(APPLICATION, title, dataset, None, settings, seed), dataset)
+        figures = tuning_figures(generator, tuning)
+        save_generator(generator, run.bundle, figures)
         lines = "".join(json.dumps(record) + "\n" for record in log)
         (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
-        write_json(folder / "run.json", run)
-    return run
+        run.update(
+            model=config.model,
+            n_train=len(learned.histories),
+            n_tuning=len(tuned.histories),
+            n_codes=vocabulary.n_codes,
+            attrition=learned.attrition,
+            seconds=round(time.perf_counter() - began, 1),
+            tuning=figures,
+        )
+    return Run(path).read()
+
+
+def tuning_figures(generator: Generator, tuning: Records) -> dict[str, Any]:
+    """Mean negative log-likelihood of tuning subjects, per subject and per code, and how many are impossible."""
+    likelihood = generator.log_likelihood(tuning)
+    possible = likelihood > -float("inf")
+    codes = int(tuning.histories.tokens_per_subject[possible].sum())
+    nats = -float(likelihood[possible].sum())
+    return {
+        "n": len(tuning),
+        "nats_per_subject": nats / int(possible.sum()) if possible.any() else None,
+        "nats_per_code": nats / codes if codes else None,
+        "impossible_subjects": int((~possible).sum()),
+    }
 
 
 def load(path: Path) -> Generator:
@@ -129,13 +146,9 @@ def load(path: Path) -> Generator:
     Raises:
         BundleError: Not a run of this application.
     """
-    if not (path / "run.json").is_file():
-        raise BundleError(
-            f"{path} is not a run: run.json is missing; make one with `apps.synth.training.train`"
-        )
-    found = read_json(path / "run.json").get("application")
+    found = Run(path).read().get("application")
     if found != APPLICATION:
         raise BundleError(
             f"{path} is a run of {found}, which writes no histories; give a run of {APPLICATION}"
         )
-    return load_generator(path / "bundle")
+    return load_generator(Run(path).bundle)

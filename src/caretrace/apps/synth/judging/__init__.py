@@ -55,7 +55,8 @@ def judge(
 
     Returns:
         The shape of `caretrace evaluate --json`: `metrics` of the synthetic subjects, `comparators` with the same
-        figures of fresh real subjects (`fresh_real`), no `paired`, the `gates`; and `goals`, the issue's bare numbers.
+        figures of fresh real subjects (`fresh_real`), no `paired`, the `gates`; and `goals`, the issue's bare numbers,
+        and `not_judged`, parts that too few subjects leave out, and why.
 
     Raises:
         CohortError: Too few subjects, or histories of different vocabularies.
@@ -65,11 +66,15 @@ def judge(
     _check(train, held_out, synthetic)
     verdict = Verdict()
     draws = fidelity.plan(len(train), len(held_out), len(synthetic), known.seed)
+    not_judged: dict[str, str] = {}
     for name in parts or PARTS:
         if name not in PARTS:
             raise ConfigError(unknown_name("part", name, PARTS))
         progress(name)
-        PARTS[name](verdict, (train, held_out, synthetic), draws, known)
+        try:
+            PARTS[name](verdict, (train, held_out, synthetic), draws, known)
+        except CohortError as error:  # too few subjects for this part; the others stand
+            not_judged[name] = str(error)
     return {
         "application": "synth",
         "split": known.split,
@@ -80,6 +85,7 @@ def judge(
         "paired": {},
         "gates": verdict.gates,
         "goals": verdict.goals,
+        "not_judged": not_judged,
     }
 
 
