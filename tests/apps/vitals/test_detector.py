@@ -12,6 +12,7 @@ from caretrace.apps.vitals.detector.fitting import (
     deviation_settings,
     fit_detector,
     history_settings,
+    roundings,
     usual_spread,
 )
 from caretrace.apps.vitals.detector.history import History, HistorySettings
@@ -138,19 +139,51 @@ def test_surprise_is_the_likelihood_of_a_student_t():
     assert residuals(reading, values)[0, 1, 0] == pytest.approx(1.5 / np.exp(0.2), rel=1e-5)
 
 
+def drawn(channels=CHANNELS, rounding=1.0, n=20):
+    """Deviations in a body that stands still at 80, 97, 18 and so on."""
+    level = np.array([80, 97, 18, 120, 60, 80])[: len(channels), None]
+    values = np.repeat(level, 5000, axis=1).astype(np.float32)
+    stretch = Stretch(0, 0, values, 6)
+    found = dataclasses.replace(recordings(values[None]), stretches=[stretch])
+    scaler = ChannelScaler(channels, level[:, 0].astype(np.float32), np.full(len(channels), 4, np.float32))
+    often = dataclasses.replace(
+        deviation_settings(found, scaler), per_step=1e-3, rounding=(rounding,) * len(channels)
+    )
+    return values, [deviate(values, often, 15, np.random.default_rng(number)) for number in range(n)]
+
+
 def test_deviations_lie_where_they_say():
-    values = np.zeros((3, 5000), np.float32)
-    scaler = ChannelScaler(CHANNELS, np.array([80, 96, 18], np.float32), np.ones(3, np.float32))
-    often = dataclasses.replace(deviation_settings(MONITOR, scaler), per_step=1e-3)
-    found = [deviate(values, often, 15, np.random.default_rng(number)) for number in range(20)]
+    values, found = drawn()
     for each in found:
-        assert not each.values[:, ~each.during].any()
+        np.testing.assert_array_equal(each.values[:, ~each.during], values[:, ~each.during])
         inside = np.zeros(5000, bool)
         for onset, end in zip(each.onset, each.end, strict=True):
             inside[int(onset) : int(np.ceil(end))] = True
         assert not (each.during & ~inside).any()
         assert not (each.sudden & ~inside).any()
     together = np.concatenate([each.values for each in found], 1)
-    assert together[2].min() == 0  # breathing never slows
-    assert together[1].max() <= 4 + 1e-6  # saturation never passes 100
-    assert together[1].min() < -3
+    assert together[2].min() == 18  # breathing never slows
+    assert together[1].max() <= 100
+    assert together[1].min() < 90
+
+
+def test_a_deviation_betrays_itself_by_its_course_alone():
+    """The fault: values between those a monitor shows, or pressures that no body has, tell what was put in."""
+    _, found = drawn()
+    for each in found:
+        np.testing.assert_array_equal(each.values, np.rint(each.values))
+    _, pressures = drawn(("hr", "spo2", "resp", "sbp", "dbp", "map"), rounding=0.0)
+    for each in pressures:
+        systolic, diastolic, middle = each.values[3:]
+        np.testing.assert_allclose(middle - 80, ((systolic - 120) + 2 * (diastolic - 60)) / 3, atol=1e-4)
+
+
+def test_what_a_monitor_rounds_to_is_found():
+    rng = np.random.default_rng(0)
+    whole, tenths, rough = (
+        np.rint(rng.normal(80, 9, 500)),
+        np.round(rng.normal(37, 1, 500), 1),
+        rng.normal(5, 1, 500),
+    )
+    stretch = Stretch(0, 0, np.stack([whole, tenths, rough]).astype(np.float32), 1)
+    assert roundings([stretch], 3) == (1.0, 0.1, 0.0)

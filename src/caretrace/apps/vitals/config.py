@@ -79,7 +79,7 @@ MONITOR = Resolution(
         slow_rise=(20 * _MINUTE, 8 * _HOUR),
         hold=(5 * _MINUTE, 4 * _HOUR),
         fall=(5 * _MINUTE, 2 * _HOUR),
-        sudden=150.0,
+        sudden=300.0,
     ),
 )
 CHARTED = Resolution(
@@ -152,11 +152,11 @@ class DetectorConfig:
     d_model: int = 48
     n_layers: int = 1
     dropout: float = 0.0
-    epochs: int = 7
+    epochs: int = 6
     batch_size: int = 50
     learning_rate: float = 5e-3
     forecast_weight: float = 0.1
-    sudden_weight: float = 2.0
+    sudden_weight: float = 1.0
     deviations_per_day: float | None = None
 
     def __post_init__(self) -> None:

@@ -143,13 +143,12 @@ def find_truth(monitor: Monitor, held: Recordings, seed: int) -> tuple[Truth, Re
         return Truth(events, np.array([each == "abrupt" for each in course]), "truth"), held
     rng = np.random.default_rng(seed)
     scaler, step = monitor.scorer.scaler, held.settings.step_seconds
-    settings = deviation_settings(held.resolution, scaler)
+    settings = deviation_settings(held, scaler)
     sudden = held.resolution.deviations.sudden / step
     changed, rows = [], []
     for stretch in held.stretches:
-        found = deviate(scaler.transform(stretch.values), settings, sudden, rng)
-        values = found.values * scaler.sd[:, None] + scaler.mean[:, None]
-        changed.append(dataclasses.replace(stretch, values=values.astype(np.float32)))
+        found = deviate(stretch.values, settings, sudden, rng)
+        changed.append(dataclasses.replace(stretch, values=found.values))
         begin = stretch.first * step
         rows += [
             (stretch.subject, begin + onset * step, begin + end * step, abrupt)

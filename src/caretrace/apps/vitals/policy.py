@@ -23,7 +23,9 @@ FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
 NEVER = 1e9  # a threshold that no score reaches
 WORST = 5.0  # false alarms of a patient-day at most, for the bound: assumed
-_HALVINGS = 16
+_HALVINGS = 14
+_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the wanted rate: where thresholds are looked for
+_FLAT = 1e-3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,25 +154,25 @@ def choose_thresholds(
     if not reasons or not days > 0:
         raise ConfigError("thresholds: no score, or no tuning recording to choose them on")
     shares = _shares(reasons, config.lasting_share)
-    curves = {reason: _Curve(tuning, reason, events, days, config) for reason in reasons}
-    low, high = 0.5, 2.0
-    for _ in range(8):
-        middle = (low + high) / 2
-        raise_at = {
-            reason: curves[reason].threshold(config.false_alarms_per_day * shares[reason] * middle)
-            for reason in reasons
-        }
-        alarms = raise_alarms(tuning, raise_at, config)
-        if false_rate(alarms, events, days, config.early_seconds) > config.false_alarms_per_day:
-            high = middle
-        else:
-            low = middle
-    raise_at = {
-        reason: curves[reason].threshold(config.false_alarms_per_day * shares[reason] * low)
-        for reason in reasons
-    }
-    alarms = raise_alarms(tuning, raise_at, config)
-    return _described(alarms, raise_at, events, watched, config)
+    curves = {reason: _Curve(tuning, reason, events, days, config, shares[reason]) for reason in reasons}
+    wanted = config.false_alarms_per_day
+
+    def at(factor: float) -> dict[str, float]:
+        return {reason: curve.threshold(wanted * shares[reason] * factor) for reason, curve in curves.items()}
+
+    rates = []
+    for factor in _FACTORS:
+        alarms = raise_alarms(tuning, at(factor), config)
+        rates.append(_counted(false_rate(alarms, events, days, config.early_seconds), days))
+    slope, offset = np.polyfit(np.log(_FACTORS), np.log(rates), 1)
+    factor = np.exp((np.log(wanted) - offset) / slope) if slope > _FLAT else 1.0
+    raise_at = at(float(np.clip(factor, _FACTORS[0], _FACTORS[-1])))
+    return _described(raise_alarms(tuning, raise_at, config), raise_at, events, watched, config)
+
+
+def _counted(rate: float, days: float) -> float:
+    """A rate that has a logarithm: half an alarm more than was counted."""
+    return rate + 0.5 / days
 
 
 def _shares(reasons: Sequence[str], lasting: float) -> dict[str, float]:
@@ -180,18 +182,35 @@ def _shares(reasons: Sequence[str], lasting: float) -> dict[str, float]:
 
 
 class _Curve:
-    """Rate of false alarms of one reason as a function of its threshold; falls as the threshold rises."""
+    """Threshold of one reason as a function of its rate of false alarms alone.
+
+    A few tuning alarms more or less would move a threshold a lot. So thresholds are found for several rates about the
+    wanted one, and a straight line in the logarithm of the rate (an exponential tail) is drawn through them.
+    """
 
     def __init__(
-        self, tuning: Sequence[Scores], reason: str, events: Events, days: float, config: PolicyConfig
+        self,
+        tuning: Sequence[Scores],
+        reason: str,
+        events: Events,
+        days: float,
+        config: PolicyConfig,
+        share: float,
     ) -> None:
         self._tuning, self._reason, self._events = tuning, reason, events
         self._days, self._config = days, config
         self._known: dict[float, float] = {}
         self._highest = max(float(np.max(each.reasons[reason], initial=-NEVER)) for each in tuning)
         self._lowest = float(np.median([np.median(each.reasons[reason]) for each in tuning]))
+        rates = np.array(_FACTORS) * config.false_alarms_per_day * share
+        found = np.array([self._exactly(float(rate)) for rate in rates])
+        self._slope, self._offset = np.polyfit(np.log(rates), found, 1)
 
     def threshold(self, rate: float) -> float:
+        """Threshold for a rate, on the line."""
+        return float(self._slope * np.log(rate) + self._offset)
+
+    def _exactly(self, rate: float) -> float:
         """Lowest threshold, to within rounding, at which the rate is not exceeded."""
         low, high = self._lowest, self._highest + 1e-3
         for _ in range(_HALVINGS):

@@ -211,13 +211,12 @@ def deviated_recordings(
     Returns:
         Recordings in the channels' units, and for each [step] whether a deviation lasts.
     """
-    settings = deviation_settings(recordings.resolution, scaler, per_day)
+    settings = deviation_settings(recordings, scaler, per_day)
     sudden = recordings.resolution.deviations.sudden / recordings.settings.step_seconds
     found, labels = [], []
     for stretch in recordings.stretches:
-        changed = deviate(scaler.transform(stretch.values), settings, sudden, rng)
-        values = changed.values * scaler.sd[:, None] + scaler.mean[:, None]
-        found.append(dataclasses.replace(stretch, values=values.astype(np.float32)))
+        changed = deviate(stretch.values, settings, sudden, rng)
+        found.append(dataclasses.replace(stretch, values=changed.values))
         labels.append(changed.during)
     return found, labels
 

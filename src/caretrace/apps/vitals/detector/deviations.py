@@ -4,6 +4,9 @@ A deviation is a ramp that some channels follow, each in the direction in which 
 pulse and breathing up, saturation down, pressures mostly down, temperature mostly up (the directions in which NEWS2
 gives points). Which channels, how far, how fast and for how long is drawn wide. The truth about a recording, where
 there is one, is never looked at.
+
+A deviation must not betray itself by anything but its course. So values are rounded as the monitor rounds them (a
+temperature that creeps by thousandths would tell), and the mean pressure follows the other two as it does in a body.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ class DeviationSettings:
 
     Args:
         channels: Signals, in order.
+        spread: Usual standard deviation within a subject, [channel], in the channel's unit.
+        rounding: What values are multiples of, [channel]; 0 where they are not rounded.
         per_step: Mean number that begin per step.
         abrupt: Share that rise quickly.
         quick_rise: Shortest and longest rise of those.
@@ -45,6 +50,8 @@ class DeviationSettings:
     """
 
     channels: tuple[str, ...]
+    spread: tuple[float, ...]
+    rounding: tuple[float, ...]
     per_step: float
     quick_rise: tuple[float, float]
     slow_rise: tuple[float, float]
@@ -82,12 +89,13 @@ def deviate(
     """Put deviations into one recording.
 
     Args:
-        values: [channel, step], standardised; NaN stays NaN. Not changed.
+        values: [channel, step], in the channels' units; NaN stays NaN. Not changed.
         settings: How deviations are drawn.
         sudden_steps: How long after its rise an abrupt deviation still counts as sudden.
         rng: Source of chance.
     """
-    shown, steps = values.copy(), values.shape[1]
+    steps = values.shape[1]
+    added = np.zeros(values.shape)
     during, sudden = np.zeros(steps, bool), np.zeros(steps, bool)
     drawn: list[tuple[float, float, bool]] = []
     for _ in range(int(rng.poisson(settings.per_step * steps))):
@@ -100,15 +108,16 @@ def deviate(
         # A step's value is the mean of what it saw, so that half of a step counts half.
         since = np.arange(steps) + 0.5 - onset
         ramp = np.clip(np.minimum(since / rise, (rise + hold + fall - since) / fall), 0, 1)
-        _add(shown, ramp.astype(np.float32), settings, rng)
+        added += _course(ramp, settings, rng)
         during |= ramp > 0
         if abrupt:
             sudden |= (since > 0) & (since < rise + sudden_steps)
         drawn.append((onset, min(end, steps), abrupt))
     drawn.sort()
     table = np.array(drawn, np.float64).reshape(-1, 3)
-    np.minimum(shown, np.array(settings.highest, np.float32)[:, None], out=shown)
-    return Deviated(shown, during, sudden, table[:, 0], table[:, 1], table[:, 2] > 0)
+    return Deviated(
+        _shown(values, added, settings), during, sudden, table[:, 0], table[:, 1], table[:, 2] > 0
+    )
 
 
 def _between(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
@@ -116,8 +125,10 @@ def _between(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
     return float(np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]))))
 
 
-def _add(shown: FloatArray, ramp: FloatArray, settings: DeviationSettings, rng: np.random.Generator) -> None:
-    """Move the channels that take part along the ramp, in place."""
+def _course(
+    ramp: npt.NDArray[np.float64], settings: DeviationSettings, rng: np.random.Generator
+) -> npt.NDArray[np.float64]:
+    """What a deviation adds to each channel, [channel, step]."""
     names = settings.channels
     size = _between(rng, settings.size) * np.exp(rng.normal(0, 0.4, len(names)))
     pressure = -1.0 if rng.random() < PRESSURE_FALLS else PRESSURE_RISE
@@ -125,6 +136,7 @@ def _add(shown: FloatArray, ramp: FloatArray, settings: DeviationSettings, rng: 
     core = [i for i, name in enumerate(names) if name in ("hr", "spo2", "resp", "sbp")]
     if part[core].sum() < min(2, len(core)):
         part[rng.choice(core, min(2, len(core)), replace=False)] = True
+    added = np.zeros((len(names), ramp.size))
     for place, name in enumerate(names):
         if not part[place]:
             continue
@@ -135,8 +147,21 @@ def _add(shown: FloatArray, ramp: FloatArray, settings: DeviationSettings, rng: 
             sign = share if rng.random() < up else -share
         # Some channels hold out for a while before they answer.
         reserve = rng.uniform(0, 0.4) if rng.random() < 0.4 else 0.0
-        followed = np.maximum(ramp - reserve, 0) / (1 - reserve)
-        shown[place] += np.float32(sign * size[place]) * followed.astype(np.float32)
+        added[place] = (
+            sign * size[place] * settings.spread[place] * np.maximum(ramp - reserve, 0) / (1 - reserve)
+        )
     if "hr" in names and rng.random() < 0.2:  # an irregular pulse
-        noise = rng.normal(0, rng.uniform(0.5, 1.5), ramp.size)
-        shown[names.index("hr")] += ramp * noise.astype(np.float32)
+        row = names.index("hr")
+        added[row] += ramp * rng.normal(0, rng.uniform(0.5, 1.5), ramp.size) * settings.spread[row]
+    if {"sbp", "dbp", "map"} <= set(names):
+        systolic, diastolic = (added[names.index(name)] for name in ("sbp", "dbp"))
+        added[names.index("map")] = (systolic + 2 * diastolic) / 3
+    return added
+
+
+def _shown(values: FloatArray, added: npt.NDArray[np.float64], settings: DeviationSettings) -> FloatArray:
+    """Values as a monitor would show them."""
+    shown = np.minimum(values + added, np.array(settings.highest)[:, None])
+    rounding = np.array(settings.rounding)[:, None]
+    rounded = np.where(rounding > 0, np.rint(shown / np.maximum(rounding, 1e-9)) * rounding, shown)
+    return np.where(added != 0, rounded, values).astype(np.float32)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caretrace.apps.vitals.config import DetectorConfig, Resolution
+from caretrace.apps.vitals.config import DetectorConfig
 from caretrace.apps.vitals.detector.deviations import HIGHEST_SPO2, Deviated, DeviationSettings, deviate
 from caretrace.apps.vitals.detector.history import History, HistorySettings
 from caretrace.apps.vitals.detector.network import LASTING, SUDDEN, Detector, surprise
@@ -60,27 +60,44 @@ def usual_spread(train: Sequence[Stretch], channels: tuple[str, ...]) -> Channel
     return ChannelScaler(channels, overall.mean, sd)
 
 
+ROUNDINGS = (5.0, 2.0, 1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
+_MULTIPLES = 0.9  # share of values that must be multiples
+
+
+def roundings(stretches: Sequence[Stretch], n_channels: int) -> tuple[float, ...]:
+    """What most values of each channel are multiples of; 0 where there is no such number."""
+    found = []
+    for channel in range(n_channels):
+        values = np.concatenate([stretch.values[channel] for stretch in stretches[:20]])
+        values = values[~np.isnan(values)].astype(np.float64)
+        fits = [
+            step
+            for step in ROUNDINGS
+            if values.size and (np.abs(values / step - np.rint(values / step)) < 1e-3).mean() >= _MULTIPLES
+        ]
+        found.append(fits[0] if fits else 0.0)
+    return tuple(found)
+
+
 def deviation_settings(
-    resolution: Resolution, scaler: ChannelScaler, per_day: float | None = None
+    recordings: Recordings, scaler: ChannelScaler, per_day: float | None = None
 ) -> DeviationSettings:
-    """Deviations for recordings of this resolution, in the scaler's units."""
-    times, step = resolution.deviations, resolution.step_seconds
+    """Deviations for such recordings."""
+    times, step = recordings.resolution.deviations, recordings.settings.step_seconds
 
     def steps(bounds: tuple[float, float]) -> tuple[float, float]:
         return bounds[0] / step, bounds[1] / step
 
-    highest = [
-        float((HIGHEST_SPO2 - mean) / sd) if name == "spo2" else np.inf
-        for name, mean, sd in zip(scaler.channels, scaler.mean, scaler.sd, strict=True)
-    ]
     return DeviationSettings(
         channels=scaler.channels,
+        spread=tuple(float(sd) for sd in scaler.sd),
+        rounding=roundings(recordings.stretches, len(scaler.channels)),
         per_step=(times.per_day if per_day is None else per_day) * step / 86_400,
         quick_rise=steps(times.quick_rise),
         slow_rise=steps(times.slow_rise),
         hold=steps(times.hold),
         fall=steps(times.fall),
-        highest=tuple(highest),
+        highest=tuple(HIGHEST_SPO2 if name == "spo2" else np.inf for name in scaler.channels),
     )
 
 
@@ -162,9 +179,10 @@ class _Source:
     """Training recordings, group by group, each time with other deviations."""
 
     def __init__(self, train: Recordings, scaler: ChannelScaler, config: DetectorConfig) -> None:
-        self._values = [scaler.transform(stretch.values) for stretch in train.stretches]
+        self._values = [stretch.values for stretch in train.stretches]
+        self._scaler = scaler
         self._history = history_settings(train)
-        self._deviations = deviation_settings(train.resolution, scaler, config.deviations_per_day)
+        self._deviations = deviation_settings(train, scaler, config.deviations_per_day)
         self._sudden = train.resolution.deviations.sudden / train.resolution.step_seconds
         self._length, self._size = train.settings.length, config.batch_size
 
@@ -187,8 +205,9 @@ class _Source:
         rows = []
         for values in group:
             deviated = deviate(values, self._deviations, self._sudden, rng)
-            features = History(self._history).advance(deviated.values[None])[0]
-            rows.append((features.T, deviated.values.T, _targets(deviated)))
+            scaled = self._scaler.transform(deviated.values)
+            features = History(self._history).advance(scaled[None])[0]
+            rows.append((features.T, scaled.T, _targets(deviated)))
         places = [
             (number, start)
             for number, values in enumerate(group)
