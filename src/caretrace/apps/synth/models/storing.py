@@ -18,6 +18,7 @@ from caretrace.apps.synth.models.counting import CountGenerator
 from caretrace.apps.synth.models.decoder.generator import DecoderGenerator
 from caretrace.apps.synth.models.decoder.network import DecoderConfig, DecoderModel
 from caretrace.apps.synth.models.generator import Demographics, Generator
+from caretrace.apps.synth.models.latent.generator import LatentGenerator
 from caretrace.apps.synth.models.prompt_bart.generator import PromptBartGenerator
 from caretrace.config import from_dict
 from caretrace.errors import BundleError, InputError
@@ -77,6 +78,8 @@ def load_generator(folder: Path) -> Generator:
 def _taken_apart(generator: Generator) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     if isinstance(generator, DecoderGenerator):
         return "decoder", generator.settings(), generator.state()
+    if isinstance(generator, LatentGenerator):
+        return "latent", generator.settings(), generator.state()
     if isinstance(generator, CountGenerator):
         return "counts", generator.settings(), generator.state()
     if isinstance(generator, PromptBartGenerator):
@@ -93,6 +96,8 @@ def _put_together(
         model = DecoderModel(settings, CodeTables(vocabulary), marks, conditions)
         model.load_state_dict(state)
         return DecoderGenerator(model.eval(), vocabulary, people, config["masked"])
+    if kind == "latent":
+        return LatentGenerator.restore(config, state, vocabulary, people)
     if kind == "counts":
         return CountGenerator(vocabulary, people, state["rate"].numpy(), state["stop"].numpy())
     if kind == "prompt-bart":
