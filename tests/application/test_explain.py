@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from datetime import datetime, timedelta
 
 import numpy as np
 import polars as pl
@@ -12,6 +13,7 @@ from caretrace.application.explain import as_overrides, explain, put_into_bundle
 from caretrace.application.planted import slots
 from caretrace.application.predictor import Predictor
 from caretrace.application.run import Run
+from caretrace.application.surroundings import this_stay
 from caretrace.apps import load_application
 from caretrace.config import load, to_dict
 from caretrace.errors import BundleError, CohortError, ConfigError
@@ -216,3 +218,13 @@ def test_a_page_made_again_says_what_the_certificate_says_by_now(run: Run) -> No
     assert "(certified on planted truth)" in page
     assert "../../report.html" in page
     assert f"explain/{folder.name}/explanation.html" in (run.path / "report.html").read_text()
+
+
+def test_the_trajectory_is_that_of_the_stay_which_is_explained() -> None:
+    """An earlier stay of the same subject, and what came after the prediction, are left out."""
+    hours = [-500, 1, 4, 24, 30]
+    admission = datetime(2024, 1, 1)  # noqa: DTZ001 - MEDS times are naive UTC
+    times = [admission + timedelta(hours=hour) for hour in hours]
+    risks = pl.DataFrame({schema.PREDICTION_TIME: times[::-1], "hour": hours[::-1]})
+    assert this_stay(risks, times[3].isoformat(), 24.0)["hour"].to_list() == [1, 4, 24]
+    assert this_stay(risks, times[3].isoformat(), float("nan"))["hour"].to_list() == [-500, 1, 4, 24]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import itertools
 import math
 from typing import Any
@@ -215,8 +216,22 @@ def _trajectory(explained: Explained, explanation: Explanation, since: float) ->
             explained.dataset,
             dataclasses.replace(course, every_hours=None),
         )
-    time = pl.lit(explanation.prediction_time).str.to_datetime(time_unit="us")
-    return found.filter(pl.col(schema.PREDICTION_TIME) <= time).sort(schema.PREDICTION_TIME)
+    return this_stay(found, explanation.prediction_time, since)
+
+
+def this_stay(risks: pl.DataFrame, prediction_time: str, since: float) -> pl.DataFrame:
+    """Risks of the stay that is explained, up to the prediction, in order.
+
+    Args:
+        risks: Of all stays of the subject.
+        prediction_time: ISO time of the prediction.
+        since: Hours from the stay's admission to it; NaN where unknown.
+    """
+    end = dt.datetime.fromisoformat(prediction_time)
+    kept = pl.col(schema.PREDICTION_TIME) <= end
+    if since > 0:
+        kept &= pl.col(schema.PREDICTION_TIME) > end - dt.timedelta(hours=since)
+    return risks.filter(kept).sort(schema.PREDICTION_TIME)
 
 
 def _compared(run: Run, explanation: Explanation) -> dict[str, Any] | None:

@@ -81,7 +81,7 @@ def _followed(each: Mapping[str, Any]) -> str:
 
 
 def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p {value:.3f}".rstrip("0").rstrip(".")
+    return "p < 0.001" if value < 0.001 else f"p {value:.3f}"
 
 
 def _summary(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -119,7 +119,7 @@ def _layers(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
         if nearer:
             told.append(f"{nearer} of {len(own)} heads look nearer")
         if farther:
-            told.append(f"{farther} of {len(own)} farther")
+            told.append(f"{farther} of {len(own)} heads look farther")
         found.append(
             {
                 "name": f"model {member + 1}, layer {layer + 1}",
