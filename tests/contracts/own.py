@@ -42,7 +42,26 @@ def write_small_ward(path: Path) -> Path:
     return write_ward(path)
 
 
+def write_small_city(path: Path) -> Path:
+    """Two simulated hospitals over three weeks."""
+    from ..apps.safety.small_city import write_city
+
+    return write_city(path.with_name(f"{path.name}-raw"), path)
+
+
 CASES: dict[str, Case] = {
+    "safety": Case(
+        write_small_city,
+        (
+            "block_days=3",
+            "batches=2",
+            "batch=4",
+            "most_pathways=1500",
+            "model.d_model=8",
+            "model.d_head=8",
+            "descent.epochs=2",
+        ),
+    ),
     "vitals": Case(
         write_small_ward,
         (

@@ -11,6 +11,7 @@ from caretrace.errors import ConfigError, unknown_name
 # Name → module that offers `APPLICATION`; imported only when asked for.
 APPS = {
     "mortality": "caretrace.apps.mortality.task",
+    "safety": "caretrace.apps.safety.application",
     "synth": "caretrace.apps.synth.application",
     "vitals": "caretrace.apps.vitals.app",
 }

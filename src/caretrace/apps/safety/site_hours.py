@@ -34,7 +34,7 @@ PLANNED, STARTS, ENDS = "EVENT_PLANNED", "EVENT_START", "EVENT_END"
 PLANNED_AHEAD_HOURS = 7 * 24
 # Longest wait for a physician by Manchester level, hours (s40001-019-0390-9).
 LONGEST_WAIT_HOURS = {1: 0.0, 2: 10 / 60, 3: 0.5, 4: 1.5, 5: 2.0}
-HELD_HOURS = 0.25  # a crew that waits longer at the door is held
+HELD_HOURS = 0.25  # a crew that waits longer at the door for a place is held
 _ADMITTED = ("ward", "intensive care")
 # Counts that mean more per treatment place, and that every hospital also hears of the others.
 _PER_PLACE = ("overdue", "crews_held", "boarding", "in_department")
@@ -189,7 +189,7 @@ def _from_patients(grid: _Grid, episodes: pl.DataFrame) -> dict[str, Floats]:
     """Counts of those who are there, from when each step was reached."""
     visits = episodes.filter(pl.col("site").is_in(grid.sites) & pl.col("arrival").is_not_null())
     site = visits["site"].replace_strict(grid.number, return_dtype=pl.Int64).to_numpy()
-    names = ("arrival", "triage", "physician", "decision", "departure", "at_hospital", "handover")
+    names = ("arrival", "triage", "place", "physician", "decision", "departure", "at_hospital", "handover")
     at = {name: visits.select(grid.hours(name).alias(name)).to_series().to_numpy() for name in names}
     level = visits["triage_level"].to_numpy()
     limit = np.select([level == key for key in LONGEST_WAIT_HOURS], list(LONGEST_WAIT_HOURS.values()), np.nan)
@@ -199,7 +199,9 @@ def _from_patients(grid: _Grid, episodes: pl.DataFrame) -> dict[str, Floats]:
     admitted = visits["disposition"].is_in(_ADMITTED).to_numpy()
     out = {
         "overdue": grid.present(site, overdue, seen),
-        "crews_held": grid.present(site, at["at_hospital"] + HELD_HOURS, at["handover"]),
+        "crews_held": grid.present(
+            site, at["at_hospital"] + HELD_HOURS, np.fmin(at["place"], at["handover"])
+        ),
         "boarding": grid.present(site, np.where(admitted, at["decision"], np.nan), at["departure"]),
         "in_department": grid.present(site, at["arrival"], at["departure"]),
         "arrivals_last_hour": grid.present(site, at["arrival"], at["arrival"] + 1),
