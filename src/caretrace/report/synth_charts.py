@@ -30,8 +30,8 @@ def prevalence(values: Json, name: str, index: int) -> Markup | None:
     plot = Plot(
         f"Prevalence of codes, {name}",
         f"{len(points)} codes; the further from the diagonal, the more {name} is off.",
-        Axis("held-out subjects with the code", floor, top, ticks=at, names=texts),
-        Axis("synthetic subjects with the code", floor, top, ticks=at, names=texts),
+        Axis("held-out subjects who have it", floor, top, ticks=at, names=texts),
+        Axis("synthetic subjects who have it", floor, top, ticks=at, names=texts),
         width=360, height=330,
     )  # fmt: skip
     plot.line([floor, top], [floor, top], "chance")

@@ -1,5 +1,6 @@
 """Counted rates: exact likelihoods, and samples of them."""
 
+import functools
 import itertools
 
 import numpy as np
@@ -10,21 +11,13 @@ from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.models.counting import CountGenerator
 from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.errors import ConfigError
-from caretrace.evaluation.histories import Histories
+
+from .people import histories as written
 
 VOCABULARY = Vocabulary.of(["25000", "4019", "4280"])
 
 
-def histories(people):
-    visits = [sorted(visit) for _, _, each in people for visit in each]
-    return Histories(
-        age=[age for age, _, _ in people],
-        sex=[sex for _, sex, _ in people],
-        visit_count=[len(each) for _, _, each in people],
-        code_count=[len(visit) for visit in visits],
-        code=np.array([code for visit in visits for code in visit], np.int64),
-        n_codes=VOCABULARY.n_codes,
-    )
+histories = functools.partial(written, vocabulary=VOCABULARY)
 
 
 TRAIN = Records(histories([(50, 0, [{0}, {0, 1}]), (60, 1, [{1}]), (70, 1, [{0, 2}, {0}, {0, 1}])] * 40))

@@ -1,6 +1,7 @@
 """The recommended generator: its likelihood is a distribution, and its samples are drawn from it."""
 
 import dataclasses
+import functools
 import itertools
 
 import numpy as np
@@ -19,7 +20,9 @@ from caretrace.apps.synth.models.generator import Demographics, Request, iter_ch
 from caretrace.apps.synth.models.noise import uniform
 from caretrace.backbones.transformer import Transformer
 from caretrace.errors import CohortError, ConfigError, InputError
-from caretrace.evaluation.histories import Histories, join
+from caretrace.evaluation.histories import join
+
+from .people import histories as written
 
 # Prostate, pregnancy, newborn, and codes anybody may have; four categories with two codes or more.
 CODES = ("185", "6000", "64801", "7661", "25000", "25001", "4019", "4280", "4281")
@@ -27,17 +30,7 @@ VOCABULARY = Vocabulary.of(CODES)
 TINY = DecoderConfig(d_model=16, n_layers=2, d_code=4, dropout=0.0, n_heads=2)
 
 
-def histories(people, vocabulary=VOCABULARY):
-    """Histories of (age, sex, visits), visits as sets of code numbers."""
-    visits = [sorted(visit) for _, _, each in people for visit in each]
-    return Histories(
-        age=[age for age, _, _ in people],
-        sex=[sex for _, sex, _ in people],
-        visit_count=[len(each) for _, _, each in people],
-        code_count=[len(visit) for visit in visits],
-        code=np.array([code for visit in visits for code in visit], np.int64),
-        n_codes=vocabulary.n_codes,
-    )
+histories = functools.partial(written, vocabulary=VOCABULARY)
 
 
 def numbers(*codes):

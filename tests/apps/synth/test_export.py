@@ -15,6 +15,7 @@ from caretrace.apps.synth.export import FORMATS, read_subjects, write_subjects
 from caretrace.apps.synth.export.tables import FLAG, tables_of
 from caretrace.apps.synth.models.counting import CountGenerator
 from caretrace.apps.synth.models.generator import Request, iter_chunks
+from caretrace.apps.synth.task import collect_histories
 from caretrace.apps.synth.training import SynthConfig, load, train
 from caretrace.dataset import Dataset
 from caretrace.errors import BundleError, ConfigError, InputError, OutputExistsError
@@ -158,3 +159,32 @@ def test_a_run_is_trained_stored_and_drawn_from(model, generator, tmp_path):
         np.testing.assert_array_equal(loaded.log_likelihood(test), again.log_likelihood(test))
     with pytest.raises(BundleError, match="is not a run"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize("source", ["mimic-iii", "hospital-histories"])
+def test_our_own_sources_read_the_mimic_export(source, tmp_path, monkeypatch):
+    """`mimic-iii` asks for all tables of MIMIC-III, so here it is told that it may go without the others."""
+    from caretrace.ingest import ingest
+    from caretrace.ingest.catalogue import source_mapping
+
+    known = Vocabulary.of(VOCABULARY.codes)
+    people = Histories([70, 61, 5], [0, 1, 1], [2, 1, 1], [2, 1, 3, 1], [0, 3, 1, 1, 4, 5, 2], known.n_codes)
+    generator = CountGenerator.fit(Records(people), known, "marginals")
+    request = Request(60, seed=2)
+    write_subjects(generator, request, tmp_path / "raw", "mimic-iii")
+    mapping = source_mapping(source)
+    written = {"patients", "admissions", "diagnoses_icd"}
+    tables = {
+        name: dataclasses.replace(table, optional=table.optional or name not in written)
+        for name, table in mapping.tables.items()
+    }
+    assert written <= set(tables)
+    monkeypatch.setattr(
+        "caretrace.ingest.pipeline.source_mapping", lambda name: dataclasses.replace(mapping, tables=tables)
+    )
+    ingest(source, tmp_path / "raw", tmp_path / "data")
+    read = collect_histories(Dataset(tmp_path / "data"), None, known).histories
+    expected = drawn(generator, request)
+    assert len(expected.code_count) > 60
+    for name in ("age", "sex", "visit_count", "code_count", "code"):
+        np.testing.assert_array_equal(getattr(expected, name), getattr(read, name), err_msg=name)

@@ -1,6 +1,7 @@
 """The document's model, and each fault of its prototype as a test that turns red when it returns."""
 
 import dataclasses
+import functools
 import itertools
 import json
 
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from caretrace.apps.synth.codes.icd9 import limits
 from caretrace.apps.synth.codes.sequences import CodeTables, Records
 from caretrace.apps.synth.codes.vocabulary import END, MASK, PAD, START, VISIT, VISIT_END, Vocabulary
+from caretrace.apps.synth.judging import failed, judge
 from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.apps.synth.models.fitting import FitConfig, fit
 from caretrace.apps.synth.models.generator import Demographics
@@ -30,7 +32,8 @@ from caretrace.apps.synth.models.prompt_bart.network import (
 )
 from caretrace.apps.synth.models.prompt_bart.tokens import IGNORED, count_pairs, next_visits
 from caretrace.errors import BundleError, ConfigError
-from caretrace.evaluation.histories import Histories
+
+from .people import histories as written
 
 VOCABULARY = Vocabulary.of(("185", "6000", "64801", "25000", "25001", "4019", "4280", "4281"))
 TINY = PromptBartConfig(
@@ -38,16 +41,7 @@ TINY = PromptBartConfig(
 )
 
 
-def histories(people):
-    visits = [sorted(visit) for _, _, each in people for visit in each]
-    return Histories(
-        age=[age for age, _, _ in people],
-        sex=[sex for _, sex, _ in people],
-        visit_count=[len(each) for _, _, each in people],
-        code_count=[len(visit) for visit in visits],
-        code=np.array([code for visit in visits for code in visit], np.int64),
-        n_codes=VOCABULARY.n_codes,
-    )
+histories = functools.partial(written, vocabulary=VOCABULARY)
 
 
 def wild(masked=False, config=TINY, seed=0):
@@ -269,6 +263,12 @@ def test_greedy_decoding_of_a_model_trained_with_the_fault_collapses():
     assert len(set(firsts(drawn))) >= 8
     held_out = some(200, rng).sorted()
     assert sound.log_likelihood(held_out).mean() > faulty.log_likelihood(held_out).mean() + 3
+    red, better = (
+        judge(train.histories, held_out.histories, made, parts=("fidelity",)) for made in (collapsed, drawn)
+    )
+    assert {"excess_codes", "excess_pairs", "distinct_codes"} & set(failed(red))
+    for name in ("excess_codes", "excess_pairs"):
+        assert red["metrics"][name]["value"] > 1.5 * better["metrics"][name]["value"]
 
 
 def test_every_weight_is_a_setting_and_zero_leaves_its_loss_out():

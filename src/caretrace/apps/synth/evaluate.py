@@ -104,6 +104,7 @@ def evaluate(
     verdict["metrics"]["nats_per_subject"] = _bare(nats)
     verdict |= {
         "model": config.model,
+        "gates_of_comparators": gates,
         "dataset": {"path": str(target.path), "fingerprint": target.fingerprint},
     }
     write_json(run.evaluation / DRAWINGS, drawings(real.held_out, made, generator.vocabulary))

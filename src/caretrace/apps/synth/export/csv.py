@@ -33,7 +33,9 @@ class CsvFiles:
     ) -> None:
         """Append rows; columns without a value stay empty."""
         empty = pl.lit(None, dtype=pl.String)
-        table = frame.select(values.get(column, empty).alias(column) for column in columns)
+        # Not `select`: of constants alone it makes one row, also where there are none.
+        table = frame.with_columns(values.get(column, empty).alias(column) for column in columns)
+        table = table.select(columns)
         if self._flag:
             table = table.with_columns(pl.lit("true").alias(self._flag))
         new = name not in self._open
@@ -65,8 +67,3 @@ def read_csv(path: Path, flag: str = "") -> pl.DataFrame:
     if flag and (flag not in table.columns or not (table[flag] == "true").all()):
         raise InputError(f"{path}: not every row says {flag} = true; this is no export of synthetic subjects")
     return table
-
-
-def read_time(column: str) -> pl.Expr:
-    """A column of times."""
-    return pl.col(column).str.to_datetime(TIME, time_unit="us")

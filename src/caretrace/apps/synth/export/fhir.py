@@ -23,7 +23,7 @@ from caretrace.apps.synth.export.tables import (
     SEX,
     VISIT_ID,
     Tables,
-    histories_of,
+    histories_of_texts,
 )
 from caretrace.errors import InputError
 from caretrace.evaluation.histories import Histories
@@ -72,37 +72,31 @@ def read(folder: Path, vocabulary: Vocabulary) -> Histories:
     Raises:
         InputError: The file is missing, is no list of bundles, or a resource does not say that it is synthetic.
     """
-    people, visits, diagnoses = [], [], []
+    people: list[tuple[str, ...]] = []
+    visits: list[tuple[str, ...]] = []
+    diagnoses: list[tuple[str, ...]] = []
+    sexes = {name: short for short, name in _GENDERS.items()}
     for resource in _resources(folder / FILE):
-        kind, identity = resource["resourceType"], resource["id"].rpartition("-")[2]
+        kind, identity = resource["resourceType"], _last(resource["id"])
         if kind == "Patient":
-            sex = {name: short for short, name in _GENDERS.items()}[resource["gender"]]
-            people.append((int(identity), sex, dt.datetime.fromisoformat(resource["birthDate"])))
+            people.append((identity, sexes[resource["gender"]], resource["birthDate"] + " 00:00:00"))
             continue
-        subject = int(resource["subject"]["reference"].rpartition("-")[2])
+        subject = _last(resource["subject"]["reference"])
         if kind == "Encounter":
-            times = (resource["period"][end].removesuffix("Z") for end in ("start", "end"))
-            visits.append((subject, int(identity), *map(dt.datetime.fromisoformat, times)))
+            visits.append((subject, identity, resource["period"]["start"], resource["period"]["end"]))
         else:
-            visit = int(resource["encounter"]["reference"].rpartition("-")[2])
-            diagnoses.append((subject, visit, int(identity), resource["code"]["coding"][0]["code"]))
-    time = pl.Datetime("us")
-    return histories_of(
-        Tables(
-            pl.DataFrame(people, {schema.SUBJECT_ID: pl.Int64, SEX: pl.String, BIRTH: time}, orient="row"),
-            pl.DataFrame(
-                visits,
-                {schema.SUBJECT_ID: pl.Int64, VISIT_ID: pl.Int64, ADMIT: time, DISCHARGE: time},
-                orient="row",
-            ),
-            pl.DataFrame(
-                diagnoses,
-                {schema.SUBJECT_ID: pl.Int64, VISIT_ID: pl.Int64, PLACE: pl.Int64, schema.CODE: pl.String},
-                orient="row",
-            ),
-        ),
-        vocabulary,
-    )
+            visit, code = _last(resource["encounter"]["reference"]), resource["code"]["coding"][0]["code"]
+            diagnoses.append((subject, visit, identity, code))
+    return histories_of_texts(_texts(people, 3), _texts(visits, 4), _texts(diagnoses, 4), vocabulary)
+
+
+def _texts(rows: list[tuple[str, ...]], width: int) -> pl.DataFrame:
+    return pl.DataFrame(rows, [(str(column), pl.String) for column in range(width)], orient="row")
+
+
+def _last(reference: str) -> str:
+    """What stands behind the last dash of an id."""
+    return reference.rpartition("-")[2]
 
 
 def _resources(path: Path) -> list[Resource]:

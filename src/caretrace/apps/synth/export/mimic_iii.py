@@ -8,7 +8,7 @@ import polars as pl
 
 from caretrace import schema
 from caretrace.apps.synth.codes.vocabulary import Vocabulary
-from caretrace.apps.synth.export.csv import CsvFiles, read_csv, read_time
+from caretrace.apps.synth.export.csv import CsvFiles, read_csv
 from caretrace.apps.synth.export.tables import (
     ADMIT,
     BIRTH,
@@ -18,7 +18,7 @@ from caretrace.apps.synth.export.tables import (
     SEX,
     VISIT_ID,
     Tables,
-    histories_of,
+    histories_of_texts,
 )
 from caretrace.evaluation.histories import Histories
 
@@ -77,20 +77,9 @@ def read(folder: Path, vocabulary: Vocabulary) -> Histories:
     people = read_csv(folder / "PATIENTS.csv", FLAG)
     visits = read_csv(folder / "ADMISSIONS.csv", FLAG)
     diagnoses = read_csv(folder / "DIAGNOSES_ICD.csv", FLAG)
-    who = pl.col("SUBJECT_ID").cast(pl.Int64).alias(schema.SUBJECT_ID)
-    visit = pl.col("HADM_ID").cast(pl.Int64).alias(VISIT_ID)
-    return histories_of(
-        Tables(
-            people.select(who, pl.col("GENDER").alias(SEX), read_time("DOB").alias(BIRTH)),
-            visits.select(
-                who, visit, read_time("ADMITTIME").alias(ADMIT), read_time("DISCHTIME").alias(DISCHARGE)
-            ),
-            diagnoses.select(
-                who,
-                visit,
-                pl.col("SEQ_NUM").cast(pl.Int64).alias(PLACE),
-                pl.col("ICD9_CODE").alias(schema.CODE),
-            ),
-        ),
+    return histories_of_texts(
+        people.select("SUBJECT_ID", "GENDER", "DOB"),
+        visits.select("SUBJECT_ID", "HADM_ID", "ADMITTIME", "DISCHTIME"),
+        diagnoses.select("SUBJECT_ID", "HADM_ID", "SEQ_NUM", "ICD9_CODE"),
         vocabulary,
     )

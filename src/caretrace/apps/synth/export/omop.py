@@ -14,7 +14,7 @@ import polars as pl
 
 from caretrace import schema
 from caretrace.apps.synth.codes.vocabulary import Vocabulary
-from caretrace.apps.synth.export.csv import CsvFiles, read_csv, read_time
+from caretrace.apps.synth.export.csv import CsvFiles, read_csv
 from caretrace.apps.synth.export.tables import (
     ADMIT,
     BIRTH,
@@ -24,7 +24,7 @@ from caretrace.apps.synth.export.tables import (
     SEX,
     VISIT_ID,
     Tables,
-    histories_of,
+    histories_of_texts,
 )
 from caretrace.errors import InputError
 from caretrace.evaluation.histories import Histories
@@ -145,25 +145,11 @@ def read(folder: Path, vocabulary: Vocabulary) -> Histories:
             raise InputError(
                 f"{folder}: {column} is not {FLAG} everywhere; this is no export of synthetic subjects"
             )
-    who = pl.col("person_id").cast(pl.Int64).alias(schema.SUBJECT_ID)
-    visit = pl.col("visit_occurrence_id").cast(pl.Int64)
-    return histories_of(
-        Tables(
-            people.select(
-                who, pl.col("gender_source_value").alias(SEX), read_time("birth_datetime").alias(BIRTH)
-            ),
-            visits.select(
-                who,
-                visit.alias(VISIT_ID),
-                read_time("visit_start_datetime").alias(ADMIT),
-                read_time("visit_end_datetime").alias(DISCHARGE),
-            ),
-            conditions.select(
-                who,
-                visit.alias(VISIT_ID),
-                (pl.col("condition_occurrence_id").cast(pl.Int64) - visit * _ID).alias(PLACE),
-                pl.col("condition_source_value").alias(schema.CODE),
-            ),
-        ),
+    visit, number = pl.col("visit_occurrence_id"), pl.col("condition_occurrence_id")
+    place = (number.cast(pl.Int64) - visit.cast(pl.Int64) * _ID).cast(pl.String)
+    return histories_of_texts(
+        people.select("person_id", "gender_source_value", "birth_datetime"),
+        visits.select("person_id", visit, "visit_start_datetime", "visit_end_datetime"),
+        conditions.select("person_id", visit, place, "condition_source_value"),
         vocabulary,
     )

@@ -101,6 +101,43 @@ def tables_of(subject: Ints, records: Records, vocabulary: Vocabulary, seed: int
     )
 
 
+def histories_of_texts(
+    people: pl.DataFrame, visits: pl.DataFrame, diagnoses: pl.DataFrame, vocabulary: Vocabulary
+) -> Histories:
+    """The histories in tables of texts, as files hold them.
+
+    Args:
+        people: Columns, in this order and under any name: subject, sex (F, M), birth.
+        visits: Subject, visit, admission, discharge.
+        diagnoses: Subject, visit, place within it, code.
+        vocabulary: Of the codes.
+
+    Raises:
+        InputError: A number or time that is none, or a diagnosis that does not fit.
+    """
+    shapes = (
+        (people, (schema.SUBJECT_ID, SEX, BIRTH)),
+        (visits, (schema.SUBJECT_ID, VISIT_ID, ADMIT, DISCHARGE)),
+        (diagnoses, (schema.SUBJECT_ID, VISIT_ID, PLACE, schema.CODE)),
+    )
+    try:
+        read = [
+            frame.rename(dict(zip(frame.columns, names, strict=True))).select(map(_typed, names))
+            for frame, names in shapes
+        ]
+    except pl.exceptions.PolarsError as error:
+        raise InputError(f"a number or a time is none ({error}); give the files of one export") from None
+    return histories_of(Tables(*read), vocabulary)
+
+
+def _typed(name: str) -> pl.Expr:
+    if name in (SEX, schema.CODE):
+        return pl.col(name)
+    if name in (BIRTH, ADMIT, DISCHARGE):
+        return pl.col(name).str.replace("T", " ").str.strip_suffix("Z").str.to_datetime(time_unit="us")
+    return pl.col(name).cast(pl.Int64)
+
+
 def histories_of(tables: Tables, vocabulary: Vocabulary) -> Histories:
     """The histories that tables were made from, in order of subject and admission.
 
