@@ -138,7 +138,8 @@ class DetectorConfig:
         d_model: Width of the hidden states.
         n_layers: Layers of the backbone.
         dropout: Probability of dropping a hidden unit between layers.
-        epochs: Passes over the training recordings, each with deviations put in anew.
+        batches: How many batches it learns from, rounded to whole passes, 2 to 60 of them.
+        epochs: Passes over the training recordings, each with deviations put in anew; null follows `batches`.
         batch_size: Windows per batch.
         learning_rate: Highest of the one-cycle schedule.
         forecast_weight: Of the forecast's negative log-likelihood beside the evidence's cross-entropy.
@@ -152,7 +153,8 @@ class DetectorConfig:
     d_model: int = 48
     n_layers: int = 1
     dropout: float = 0.0
-    epochs: int = 6
+    batches: int = 900
+    epochs: int | None = None
     batch_size: int = 50
     learning_rate: float = 5e-3
     forecast_weight: float = 0.1
@@ -160,8 +162,8 @@ class DetectorConfig:
     deviations_per_day: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "n_layers", "epochs", "batch_size"):
-            if getattr(self, name) < 1:
+        for name in ("d_model", "n_layers", "batches", "epochs", "batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ConfigError(f"detector.{name}: got {getattr(self, name)}, it must be at least 1")
         if not self.learning_rate > 0 or min(self.forecast_weight, self.sudden_weight) < 0:
             raise ConfigError(

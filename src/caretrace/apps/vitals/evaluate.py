@@ -39,6 +39,7 @@ from caretrace.apps.vitals.judging import (
     watched_days,
 )
 from caretrace.apps.vitals.model import APPLICATION, Monitor, as_scores, load_monitor, margins
+from caretrace.apps.vitals.outcomes import outcomes
 from caretrace.apps.vitals.policy import Alarms, Scores, false_rate
 from caretrace.apps.vitals.task import Recordings, collect
 from caretrace.apps.vitals.training import event_table, read_events
@@ -68,6 +69,7 @@ def evaluate(
     monitor = load_monitor(run.bundle)
     progress("reading recordings", 0, None)
     held = collect(data, monitor.config.grid, split, like=monitor.like)
+    plain = held
     truth, held = find_truth(monitor, held, seed)
     progress("scoring", 0, None)
     judged = _Judged(monitor, held, truth, replicates, seed)
@@ -93,8 +95,18 @@ def evaluate(
         "comparators": comparators,
         "paired": {name: {"vus_pr": value} for name, value in apart.items()},
         "shifted": shifted,
+        "outcomes": _outcomes(monitor, data, split, plain, replicates, seed),
         "gates": _gates(metrics, comparators, apart, shifted, monitor.config.policy),
     }
+
+
+def _outcomes(
+    monitor: Monitor, data: Dataset, split: str | None, plain: Recordings, replicates: int, seed: int
+) -> dict[str, dict[str, float]]:
+    """What the scores of recordings as they are say of later outcomes."""
+    scores = monitor.scores(plain.stretches)
+    above = [margins(each, monitor.thresholds[monitor.design]) for each in scores]
+    return outcomes(data, split, scores, above, replicates, seed)
 
 
 def predict(

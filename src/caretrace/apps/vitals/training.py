@@ -62,13 +62,12 @@ def train(
     scaler = usual_spread(learned.stretches, learned.channels)
     run = Run(path)
     run.start(describe(APPLICATION, TITLE, dataset, None, to_dict(config), config.seed), dataset)
-    epochs = config.detector.epochs
     detector, log = fit_detector(
         learned,
         scaler,
         config.detector,
         config.seed,
-        lambda record: progress("training the detector", record["epoch"] + 1, epochs),
+        lambda record: progress("training the detector", record["epoch"] + 1, record["of"]),
     )
     lines = "".join(json.dumps(record) + "\n" for record in log)
     (path / "metrics.jsonl").write_text(lines, encoding="utf-8")

@@ -136,13 +136,14 @@ def fit_detector(
     history = history_settings(train)
     detector = Detector(config, history.n_features, history.n_channels)
     source = _Source(train, scaler, config)
-    total = config.epochs * source.portions()
+    epochs = config.epochs or int(np.clip(round(config.batches / source.portions()), 2, 60))
+    total = epochs * source.portions()
     optimizer = torch.optim.AdamW(detector.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total)
     weights = torch.tensor([config.sudden_weight, 1.0, config.forecast_weight])
     names = ("sudden", "lasting", "forecast", "train_loss")
     log = []
-    for epoch in range(config.epochs):
+    for epoch in range(epochs):
         sums = np.zeros(5)
         for portion in source.epoch(rng):
             losses = _losses(detector, portion)
@@ -159,7 +160,13 @@ def fit_detector(
                 schedule.step()
             sums += [*losses.tolist(), float(loss.detach()), 1.0]
         record = dict(zip(names, sums[:4] / max(sums[4], 1.0), strict=True))
-        log.append({"epoch": float(epoch), **{name: float(value) for name, value in record.items()}})
+        log.append(
+            {
+                "epoch": float(epoch),
+                "of": float(epochs),
+                **{name: float(value) for name, value in record.items()},
+            }
+        )
         progress(log[-1])
     return detector.eval(), log
 
