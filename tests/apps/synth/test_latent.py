@@ -13,8 +13,9 @@ from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.apps.synth.models.generator import Demographics
 from caretrace.apps.synth.models.latent import starting
 from caretrace.apps.synth.models.latent.cells import Cells, groups_of_codes, sets_of
-from caretrace.apps.synth.models.latent.generator import LatentConfig, LatentGenerator, fit_latent
+from caretrace.apps.synth.models.latent.generator import LatentGenerator, fit_latent
 from caretrace.apps.synth.models.latent.model import MAX_RANK, LatentModel, Side
+from caretrace.apps.synth.models.latent.search import LatentConfig
 from caretrace.apps.synth.models.latent.shrinkage import (
     CurveConfig,
     age_curves,
@@ -233,10 +234,10 @@ def two_kinds(n, seed, lasting=True):
 
 def test_fitting_finds_the_classes():
     train, test = two_kinds(1500, 0), two_kinds(500, 1)
-    config = LatentConfig(people=3, visits=3, iterations=15, sized=3, lasting=0.6)
+    config = LatentConfig(people=3, visits=3, starts=2, sample=800, iterations=12, sized=3, lasting=0.6)
     generator, log = fit_latent(train, two_kinds(300, 2), VOCABULARY, config)
     assert log[-1]["tuning_loss"] < log[0]["tuning_loss"] + 0.01
-    assert [record["epoch"] for record in log] == [5, 10, 15]
+    assert [record["epoch"] for record in log] == [4, 9, 11]
     h = test.histories
     visits = len(h.code_count) / len(h)
     own, again = np.log(2), -(0.8 * np.log(0.8) + 0.2 * np.log(0.2))

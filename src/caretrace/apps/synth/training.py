@@ -20,6 +20,8 @@ from caretrace.apps.synth.models.decoder.generator import fit_decoder
 from caretrace.apps.synth.models.decoder.network import DecoderConfig
 from caretrace.apps.synth.models.fitting import FitConfig
 from caretrace.apps.synth.models.generator import Generator
+from caretrace.apps.synth.models.latent.generator import fit_latent
+from caretrace.apps.synth.models.latent.search import LatentConfig
 from caretrace.apps.synth.models.prompt_bart.generator import fit_prompt_bart
 from caretrace.apps.synth.models.prompt_bart.network import PromptBartConfig
 from caretrace.apps.synth.models.storing import APPLICATION, load_generator, save_generator
@@ -29,7 +31,7 @@ from caretrace.dataset import Dataset
 from caretrace.errors import BundleError
 from caretrace.files import refuse_existing, whole_folder
 
-Model = Literal["decoder", "gru", "prompt-bart", "n-gram", "marginals"]
+Model = Literal["latent", "decoder", "gru", "prompt-bart", "n-gram", "marginals"]
 Told = Callable[[dict[str, float]], None]
 
 
@@ -38,16 +40,19 @@ class SynthConfig:
     """Settings of a training.
 
     Args:
-        model: `decoder` is the one we recommend, `prompt-bart` the document's; the others are comparators.
+        model: `latent` is the one we recommend; `decoder` is a transformer, for marks and conditions too, and
+            `prompt-bart` the document's; the others are comparators.
         history: What makes a history.
+        latent: Size and parts of `latent`.
         decoder: Size and parts of `decoder`, and of `gru`, which has another backbone and no memory of its own.
         prompt_bart: Size and losses of `prompt-bart`.
         fit: How those that learn by gradients are fitted.
         judging: How `caretrace evaluate` judges.
     """
 
-    model: Model = "decoder"
+    model: Model = "latent"
     history: HistoryConfig = dataclasses.field(default_factory=HistoryConfig)
+    latent: LatentConfig = dataclasses.field(default_factory=LatentConfig)
     decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
     prompt_bart: PromptBartConfig = dataclasses.field(default_factory=PromptBartConfig)
     fit: FitConfig = dataclasses.field(default_factory=FitConfig)
@@ -61,7 +66,9 @@ def fit_generator(
     config: SynthConfig,
     progress: Told = lambda _: None,
 ) -> tuple[Generator, list[dict[str, float]]]:
-    """Fit the model that `config.model` names; the log is empty where nothing is learned by gradients."""
+    """Fit the model that `config.model` names; the log is empty where rates are only counted."""
+    if config.model == "latent":
+        return fit_latent(train, tuning, vocabulary, config.latent, progress=progress)
     if config.model in ("n-gram", "marginals"):
         return CountGenerator.fit(
             train, vocabulary, "n-gram" if config.model == "n-gram" else "marginals"
@@ -102,9 +109,10 @@ def train(
 
     def tell(record: dict[str, float]) -> None:
         what = f"training {config.model}, tuning loss {record['tuning_loss']:.3f}"
-        progress(what, record["epoch"] + 1, config.fit.epochs)
+        progress(what, record["epoch"] + 1, rounds)
 
-    progress(f"training {config.model}", 0, config.fit.epochs)
+    rounds = config.latent.iterations if config.model == "latent" else config.fit.epochs
+    progress(f"training {config.model}", 0, rounds)
     generator, log = fit_generator(Records(learned.histories), tuning, vocabulary, config, tell)
     with whole_folder(path) as folder:
         run = Run(folder)

@@ -10,75 +10,21 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caretrace.apps.synth.codes import icd9
-from caretrace.apps.synth.codes.sequences import AGES, Records
+from caretrace.apps.synth.codes.sequences import Records
 from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.apps.synth.models.generator import Demographics
-from caretrace.apps.synth.models.latent import starting
-from caretrace.apps.synth.models.latent.cells import Cells, groups_of_codes, groups_of_visits, sets_of
+from caretrace.apps.synth.models.latent.cells import Cells
 from caretrace.apps.synth.models.latent.drawing import Drawing
-from caretrace.apps.synth.models.latent.learning import (
-    Expected,
-    Reasons,
-    expect,
-    fit_sizes,
-    maximise,
-)
-from caretrace.apps.synth.models.latent.model import (
-    MAX_RANK,
-    LatentModel,
-    Prepared,
-    Side,
-    of_people,
-    visit_likelihoods,
-)
-from caretrace.apps.synth.models.latent.shrinkage import CurveConfig
+from caretrace.apps.synth.models.latent.model import LatentModel, Prepared, Side, of_people, visit_likelihoods
+from caretrace.apps.synth.models.latent.search import Design, LatentConfig, Search, best_beginning
 from caretrace.apps.synth.models.latent.sizes import SizeWeights
 from caretrace.errors import CohortError, ConfigError
-from caretrace.evaluation.histories import Floats, Histories, Ints
+from caretrace.evaluation.histories import Bools, Floats, Histories, Ints
 
-ANNEALING = (
-    0.5,
-    0.7,
-    0.85,
-)  # sharpness of classes in the first iterations; flatter ones melt into one another
 _BLOCK = 4000  # subjects judged together
 _CHECK = 5  # iterations between looks at the tuning subjects
-_ENOUGH = 0.3  # share of lasting codes from which people are told apart by these alone
 _SIDE = ("codes", "group", "rate", "curve", "later", "kept", "again")
-
-
-@dataclasses.dataclass(frozen=True)
-class LatentConfig:
-    """Size and parts of the model.
-
-    Args:
-        people: Classes of people.
-        visits: Classes of visits.
-        iterations: Rounds of expectation and maximisation.
-        sized: Of them at the end, those that know what sizes of visits are kept.
-        lasting: Codes of a group that come again at the next visit more often than this follow the person.
-        seed: Of where the search begins.
-        curves: What age curves are like.
-    """
-
-    people: int = 30
-    visits: int = 30
-    iterations: int = 30
-    sized: int = 8
-    lasting: float = 0.3
-    seed: int = 0
-    curves: CurveConfig = dataclasses.field(default_factory=CurveConfig)
-
-    def __post_init__(self) -> None:
-        for name in ("people", "visits", "iterations"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"latent.{name}: got {getattr(self, name)}, it must be at least 1")
-        if not 0 <= self.sized <= self.iterations:
-            raise ConfigError(f"latent.sized: got {self.sized}; give 0 to {self.iterations}, the iterations")
-        if not 0 < self.lasting < 1:
-            raise ConfigError(f"latent.lasting: got {self.lasting}, it must lie in (0, 1)")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -160,7 +106,7 @@ class LatentGenerator:
             data = Prepared.of(histories.take(places), self.model.cells, codes)
             yield places, of_people(self.model, data, visit_likelihoods(self.model, data), ended=ended)
 
-    def _possible(self, histories: Histories) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    def _possible(self, histories: Histories) -> Bools:
         """`[subject]`: whether it may have all its codes."""
         cell = self.model.cells.of_people(histories.age, histories.sex)
         subject = histories.token_subject
@@ -188,7 +134,7 @@ def fit_latent(
         progress: Told of each look at the tuning subjects.
 
     Returns:
-        The generator, and a record per look: `epoch` (iterations), `train_loss`, `tuning_loss`, nats per subject;
+        The generator, and a record per look: `epoch` (rounds before), `train_loss`, `tuning_loss`, nats per subject;
         tuning subjects that are impossible are left out.
 
     Raises:
@@ -204,100 +150,22 @@ def fit_latent(
     ):
         raise ConfigError("marks, conditions: classes know age and sex only; train `decoder` for these")
     chosen = config or LatentConfig()
-    learner = _Learner(train.histories.with_codes_sorted(), tuning, vocabulary, chosen, masked)
-    return learner.fit(progress)
-
-
-class _Learner:
-    """Rounds of expectation and maximisation."""
-
-    def __init__(
-        self, train: Histories, tuning: Records, vocabulary: Vocabulary, config: LatentConfig, masked: bool
-    ) -> None:
-        self._config, self._vocabulary, self._tuning = config, vocabulary, tuning
-        self._demographics = Demographics.of(train)
-        limits = icd9.limits(vocabulary.normal_codes)
-        cells, group = Cells.of(train, limits), groups_of_codes(vocabulary)
-        allowed = cells.allowed(limits)
-        whole = sets_of(train)
-        lasting = starting.lasting_codes(whole, group, config.lasting)
-        codes = np.flatnonzero(lasting), np.flatnonzero(~lasting)
-        sets = whole.columns(codes[0]), whole.columns(codes[1])
-        self._data = Prepared(train, groups_of_visits(train, cells), sets)
-        self._reasons = Reasons(config.visits, len(cells), cells.edges)
-        many, groups = (config.people, config.visits), int(group.max()) + 1
-        sides = [
-            _empty_side(each, group[each], groups, classes, len(cells))
-            for each, classes in zip(codes, many, strict=True)
-        ]
-        shape = (2, len(cells), config.people, config.visits)
-        empty = float((train.code_count == 0).any())
-        self._model = LatentModel(
-            cells, allowed if masked else np.ones_like(allowed), sides[0], sides[1],
-            who=np.zeros((AGES, 2, config.people)), reason=np.zeros(shape),
-            stop=np.full((config.people, MAX_RANK + 1), 0.5), sizes=SizeWeights(np.array([empty]), 1.0),
-        )  # fmt: skip
-        self._expected = self._begin(group, groups)
-
-    def fit(
-        self, progress: Callable[[dict[str, float]], None]
-    ) -> tuple[LatentGenerator, list[dict[str, float]]]:
-        """The best generator, and a record per look at the tuning subjects."""
-        config, log = self._config, list[dict[str, float]]()
-        best = self._generator()
-        for done in range(1, config.iterations + 1):
-            found = self._round(done)
-            if done % _CHECK and done < config.iterations:
-                continue
-            now = self._generator()
-            likelihood = now.log_likelihood(self._tuning)
-            possible = likelihood[np.isfinite(likelihood)]
-            loss = -float(possible.mean()) if len(possible) else float("inf")
-            log.append({"epoch": float(done), "train_loss": -float(found.mean()), "tuning_loss": loss})
-            progress(log[-1])
-            if loss <= min(record["tuning_loss"] for record in log):
-                best = now
-        return best, log
-
-    def _round(self, done: int) -> Floats:
-        """Rates given classes, then classes given rates; log-likelihood of each subject."""
-        config = self._config
-        self._model = maximise(self._model, self._data, self._expected, self._reasons, config.curves)
-        if done > config.iterations - config.sized:
-            sizes = fit_sizes(self._model, self._data, self._expected)
-            self._model = dataclasses.replace(self._model, sizes=sizes)
-        sharpness = ANNEALING[done - 1] if done <= len(ANNEALING) else 1.0
-        self._expected, found = expect(self._model, self._data, sharpness)
-        return found
-
-    def _generator(self) -> LatentGenerator:
-        return LatentGenerator(self._model, self._vocabulary, self._demographics)
-
-    def _begin(self, group: Ints, groups: int) -> Expected:
-        """Clusters of what people have that stays, and of the rest of what visits have."""
-        config, data = self._config, self._data
-        h, rng = data.histories, np.random.default_rng(config.seed)
-        lasting, passing = (
-            starting.grouped(sets, group[side.codes], groups)
-            for sets, side in zip(data.sets, self._model.sides, strict=True)
-        )
-        enough = lasting.sum() > _ENOUGH * (lasting.sum() + passing.sum())
-        whole = lasting if enough else lasting + passing
-        people = starting.clusters(starting.of_people(whole, h), h.age, h.sex, config.people, rng)
-        whose = h.visit_subject
-        visits = starting.clusters(passing, h.age[whose], h.sex[whose], config.visits, rng)
-        reason = np.repeat(visits[:, None].astype(np.float32), config.people, axis=1)
-        return Expected(people, reason, np.ones_like(reason))
-
-
-def _empty_side(codes: Ints, group: Ints, groups: int, classes: int, cells: int) -> Side:
-    """A side before anything is counted."""
-    return Side(
-        codes=codes,
-        group=group,
-        rate=np.full((classes, len(codes)), 0.01),
-        curve=np.ones((groups, cells)),
-        later=np.ones(groups),
-        kept=np.full((2, groups), 0.5),
-        again=np.full((2, len(codes)), 0.1),
-    )
+    learned = train.histories.with_codes_sorted()
+    design = Design.of(learned, vocabulary, chosen, masked)
+    search = Search(learned, design, chosen)
+    search.go_on(best_beginning(learned, tuning.histories, design, chosen))
+    demographics, log = Demographics.of(learned), list[dict[str, float]]()
+    best = LatentGenerator(search.model, vocabulary, demographics)
+    for done in range(1, chosen.iterations + 1):
+        found = search.round(sized=done > chosen.iterations - chosen.sized)
+        if done % _CHECK and done < chosen.iterations:
+            continue
+        now = LatentGenerator(search.model, vocabulary, demographics)
+        likelihood = now.log_likelihood(tuning)
+        possible = likelihood[np.isfinite(likelihood)]
+        loss = -float(possible.mean()) if len(possible) else float("inf")
+        log.append({"epoch": float(done - 1), "train_loss": -float(found.mean()), "tuning_loss": loss})
+        progress(log[-1])
+        if loss <= min(record["tuning_loss"] for record in log):
+            best = now
+    return best, log
