@@ -41,10 +41,11 @@ from caretrace.explain.removal import per_group, removal, static_removal
 from caretrace.explain.scores import Score, row
 from caretrace.explain.surroundings import Surroundings
 from caretrace.files import read_json, whole_folder, write_json
+from caretrace.report.record import EXPLANATIONS
 from caretrace.report.subject_page import render_subject_page
 from caretrace.training.bundle import MANIFEST
 
-FOLDER = "explain"
+FOLDER = EXPLANATIONS
 WINDOW_HOURS = 4.0
 LIMITS = [
     "It says what moved this model, not what harmed or helped this person: removing an event from a record is not "

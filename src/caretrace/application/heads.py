@@ -23,6 +23,7 @@ from caretrace.explain.heads import Looks, ShowsHeads, Traits, traits
 from caretrace.explain.scores import row
 from caretrace.explain.surroundings import HEADS
 from caretrace.files import read_json, write_json
+from caretrace.report.record import EXPLANATIONS
 from caretrace.training.bundle import MANIFEST
 
 FORMAT_VERSION = 1
@@ -50,7 +51,7 @@ def write_heads(
     """
     if not isinstance(score, ShowsHeads):
         return None
-    path, own = run.path / "explain" / HEADS, _fingerprint(run)
+    path, own = run.path / EXPLANATIONS / HEADS, _fingerprint(run)
     if path.is_file():
         stored: dict[str, Any] = read_json(path)
         if (stored.get("format_version"), stored.get("bundle")) == (FORMAT_VERSION, own):
