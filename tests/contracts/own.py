@@ -76,10 +76,12 @@ CASES: dict[str, Case] = {
     "synth": Case(
         write_histories,
         (
-            "decoder.d_model=16",
-            "decoder.n_layers=1",
-            "decoder.n_heads=2",
-            "fit.epochs=2",
+            "latent.people=3",
+            "latent.visits=3",
+            "latent.starts=1",
+            "latent.starting=2",
+            "latent.iterations=4",
+            "latent.sized=1",
             "judging.times=2",
             "judging.comparators=[marginals]",
         ),
