@@ -1,1 +1,1 @@
-"""The generator we recommend: a decoder that writes category, then code."""
+"""A decoder that writes category, then code: a generator that learns by gradients, with marks and conditions."""

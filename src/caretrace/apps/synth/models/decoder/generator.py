@@ -1,4 +1,4 @@
-"""The recommended model as a generator: fitted, judged, sampled."""
+"""The decoder as a generator: fitted, judged, sampled."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class DecoderGenerator:
 
 
 class DecoderLearner:
-    """Batches and losses of the recommended model.
+    """Batches and losses of the decoder.
 
     Args:
         model: The model.
@@ -116,7 +116,7 @@ def fit_decoder(
     fitting: FitConfig | None = None,
     progress: Callable[[dict[str, float]], None] = lambda _: None,
 ) -> tuple[DecoderGenerator, list[dict[str, float]]]:
-    """Fit the recommended model.
+    """Fit the decoder.
 
     Args:
         train: Subjects to learn from; their marks and conditions, if any, are modelled.

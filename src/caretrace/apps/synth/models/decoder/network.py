@@ -1,4 +1,4 @@
-"""The generator we recommend: a small causal model of P(category) · P(code | category, history).
+"""A generator that learns by gradients: a small causal model of P(category) · P(code | category, history).
 
 A visit is written code after code in the order of their numbers (`sequences.py` says why). From the hidden state at
 the last token the model says, for each category still to come, how likely it is to be the next one *given that none

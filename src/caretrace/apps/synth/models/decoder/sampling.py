@@ -1,4 +1,4 @@
-"""Drawing histories from the recommended model: many at once, each from random numbers of its own.
+"""Drawing histories from the decoder: many at once, each from random numbers of its own.
 
 Rows of a batch are at different tokens of different subjects; a row whose history is over is given to the next
 subject, so the batch stays full. A subject's random numbers are addressed by seed, subject and draw (`noise.py`): the
