@@ -12,6 +12,8 @@ from caretrace.apps import load_application
 from caretrace.config import load
 from caretrace.data.batch import EventBatch, gaps
 from caretrace.errors import CohortError, ConfigError
+from caretrace.explain.certificate import Finding
+from caretrace.explain.faithfulness import gate
 from caretrace.explain.gradients import integrated_gradients
 from caretrace.hospital.config import RULES
 from caretrace.hospital.rules import Roles, holds
@@ -72,6 +74,30 @@ def test_integrated_gradients_of_a_rule_sum_up() -> None:
 def test_impossible_plans_are_refused(change, message) -> None:
     with pytest.raises(ConfigError, match=message):
         Plan(**change)
+
+
+def test_a_certification_that_was_interrupted_goes_on(tmp_path, monkeypatch) -> None:
+    sought = []
+
+    def find(application, config, plan, which, folder, progress) -> Finding:
+        sought.append(which)
+        return Finding(*which, 0.9, 24, {"removal": {"recovery": gate("recovery", 1.0)}})
+
+    monkeypatch.setattr("caretrace.application.certify._find", find)
+    application = load_application("mortality")
+    config = load(application.config_class, None, QUICK)
+    plan = Plan(rules=("single", "decoy"), seeds=(0, 1))
+    one = certify(application, config, Plan(rules=("decoy",), seeds=(1,)), findings=tmp_path)
+    assert sought == [("decoy", 1)]
+    (tmp_path / "single-0.json").write_text("{half a fi")
+    everything = certify(application, config, plan, findings=tmp_path)
+    assert sought == [("decoy", 1), ("single", 0), ("decoy", 0), ("single", 1)]
+    assert everything.findings[-1] == one.findings[0]
+    certify(application, config, plan, findings=tmp_path)
+    assert len(sought) == 4, "all of it was known"
+    other = load(application.config_class, None, [*QUICK, "screen=0.25"])
+    certify(application, other, plan, findings=tmp_path)
+    assert len(sought) == 8, "another configuration is another question"
 
 
 @pytest.mark.slow

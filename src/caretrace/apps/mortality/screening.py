@@ -31,7 +31,7 @@ from caretrace.data.vocabulary import UNKNOWN
 
 _BATCH = 256
 _SHUFFLES, _CHANCE = 200, 0.05
-_RIDGE = 1e-3
+_RIDGE = 1e-4
 _LEAST_VARIANCE = 1e-9  # of a direction within a code, relative to its largest: what is below is rounding
 _WORKING_SET = 64
 _MOST_ROUNDS, _MOST_ITERATIONS, _TOLERANCE = 50, 3000, 1e-6
