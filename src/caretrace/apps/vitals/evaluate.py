@@ -96,7 +96,9 @@ def evaluate(
         "paired": {name: {"vus_pr": value} for name, value in apart.items()},
         "shifted": shifted,
         "outcomes": _outcomes(monitor, data, split, plain, replicates, seed),
-        "gates": _gates(metrics, comparators, apart, shifted, monitor.config.policy),
+        "gates": _gates(
+            metrics, comparators, apart, shifted, monitor.config.policy, held.settings.step_seconds
+        ),
     }
 
 
@@ -348,6 +350,7 @@ def _gates(
     apart: dict[str, Figure],
     shifted: dict[str, Any],
     policy: PolicyConfig,
+    step_seconds: float,
 ) -> dict[str, dict[str, Any]]:
     """What the issue asks, each with its bound."""
     gates: dict[str, dict[str, Any]] = {}
@@ -363,7 +366,8 @@ def _gates(
     rate = metrics["false_alarms_per_patient_day"]["value"]
     ask("event_recall", of(metrics, "event_recall"), RECALL, True)
     ask("false_alarms_per_patient_day", rate, FALSE_A_DAY, False)
-    ask("delay_median_abrupt", of(metrics, "delay_median_abrupt"), ABRUPT_DELAY, False)
+    if step_seconds <= ABRUPT_DELAY:  # an hourly chart cannot be asked for seconds
+        ask("delay_median_abrupt", of(metrics, "delay_median_abrupt"), ABRUPT_DELAY, False)
     ask("warning_median", of(metrics, "warning_median"), 0.0, True)
     ask("share_of_limit_alarms", of(comparators["limits"], "our_share_of_its_alarms"), SHARE_OF_LIMITS, False)
     ask("share_of_news2_alarms", of(comparators["news2"], "our_share_of_its_alarms"), SHARE_OF_NEWS2, False)

@@ -27,7 +27,7 @@ from caretrace.apps.vitals.task import Recordings, collect
 from caretrace.config import to_dict
 from caretrace.data.grid import ChannelScaler, Stretch
 from caretrace.dataset import Dataset
-from caretrace.errors import ConfigError, InputError
+from caretrace.errors import CohortError, ConfigError, InputError
 from caretrace.evaluation.detection import Events
 from caretrace.evaluation.vus import volumes
 from caretrace.files import refuse_existing
@@ -60,8 +60,6 @@ def train(
     )
     events = read_events(config.events, tuned.subjects)
     scaler = usual_spread(learned.stretches, learned.channels)
-    run = Run(path)
-    run.start(describe(APPLICATION, TITLE, dataset, None, to_dict(config), config.seed), dataset)
     detector, log = fit_detector(
         learned,
         scaler,
@@ -69,21 +67,29 @@ def train(
         config.seed,
         lambda record: progress("training the detector", record["epoch"] + 1, record["of"]),
     )
-    lines = "".join(json.dumps(record) + "\n" for record in log)
-    (path / "metrics.jsonl").write_text(lines, encoding="utf-8")
-    document = None
+    document, left_out = None, ""
     if config.document.fitted or config.design == "conv-lstm-autoencoder":
         progress("training the document's model", 0, None)
-        document = DocumentMonitor.fit(learned, config.document, config.seed)
+        try:
+            document = DocumentMonitor.fit(learned, config.document, config.seed)
+        except CohortError as error:
+            if config.design == "conv-lstm-autoencoder":
+                raise
+            left_out = str(error)  # the recommended model can do without; the run says why it stands alone
     progress("choosing thresholds on tuning subjects", 0, None)
     scorer = build_scorer(_empty(learned), scaler, detector)
     monitor, found = _tuned(config, tuned, scorer, document, events)
     metrics = {**{f"loss_{k}": log[-1][k] for k in ("sudden", "lasting", "forecast")}, **found}
+    run = Run(path)
+    run.start(describe(APPLICATION, TITLE, dataset, None, to_dict(config), config.seed), dataset)
+    lines = "".join(json.dumps(record) + "\n" for record in log)
+    (path / "metrics.jsonl").write_text(lines, encoding="utf-8")
     run.bundle.mkdir()
     monitor.save(run.bundle, metrics, card(config, dataset, found, limits))
     run.update(
         tuning=metrics,
         design=monitor.design,
+        document_left_out=left_out,
         channels=list(learned.channels),
         step_seconds=learned.settings.step_seconds,
         n_train=len(learned.subjects),
