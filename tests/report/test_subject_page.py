@@ -102,9 +102,14 @@ def test_a_certificate_of_another_configuration_certifies_nothing(run: Path) -> 
 
 def test_credits_of_attention_are_called_what_they_are(run: Path) -> None:
     folder = example.write_explanation(run, example.explanation(method="pooling"))
-    text = page_of(folder).text
-    assert "What the model looked at (not importance): single events" in text
-    assert "--method pooling" in text
+    page = page_of(folder)
+    assert "What the model looked at (not importance): single events" in page.text
+    assert "Credits (not importance): static features" in page.text
+    assert "--method pooling" in page.text
+    assert "They mark what is looked at most" in page.text
+    events = page.html.split('id="events"')[1].split("</section>")[0]
+    assert "raises" not in events
+    assert 'class="number up"' not in page.html
 
 
 def test_hostile_text_stays_text(run: Path) -> None:

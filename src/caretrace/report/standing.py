@@ -17,12 +17,14 @@ class Standing:
         heading: The certificate's own heading.
         noun: What the credits are called in titles; the word importance stands there alone only when certified.
         sentence: What that means for the reader.
+        looked: Whether they are weights of attention, which raise and lower nothing.
     """
 
     tone: str
     heading: str
     noun: str
     sentence: str
+    looked: bool = False
 
 
 def standing(certificate: Certificate, method: str) -> Standing:
@@ -38,7 +40,7 @@ def standing(certificate: Certificate, method: str) -> Standing:
     if certificate.faithful(method):
         return Standing("warn", heading, "What moved the model", _FAITHFUL)
     if METHODS[method].kind == "attention":
-        return Standing("bad", heading, "What the model looked at (not importance)", _LOOKED)
+        return Standing("bad", heading, "What the model looked at (not importance)", _LOOKED, looked=True)
     return Standing("bad", heading, "Credits (not importance)", _NOT)
 
 

@@ -18,6 +18,8 @@ _ROW, _PIN_STEP = 52.0, 19.0
 _MOST_COLUMNS = 60
 _MOST_HEADS = 24
 Row = Mapping[str, Any]
+# Raises the risk, lowers it, is looked at.
+SERIES_OF = {"up": "s1", "down": "s0", "looked": "s2"}
 
 
 class Clock:
@@ -66,7 +68,7 @@ def tone(value: float) -> str:
 
 def series(value: float) -> str:
     """The same as a series."""
-    return "s1" if value > 0 else "s0"
+    return SERIES_OF[tone(value)]
 
 
 def trajectory(rows: Sequence[Row], average: float | None) -> Markup | None:
@@ -104,7 +106,7 @@ def timeline(rows: Sequence[Row], tops: Sequence[Row], clock: Clock, first: floa
 
     Args:
         rows: Measurements.
-        tops: Those that carry a number, in its order.
+        tops: Those that carry a number, in its order, with their `tone` (a key of `SERIES_OF`).
         clock: The time axis.
         first: Hours before the prediction from which on it is drawn to scale; what is older stands at the left.
     """
@@ -138,7 +140,7 @@ def timeline(rows: Sequence[Row], tops: Sequence[Row], clock: Clock, first: floa
     for kind, place in places.items():
         plot.ticks([at(row) for row in rows if row[schema.EVENT_TYPE] == kind], place, "s-muted")
         own = [
-            (n, at(row), series(row["credit"]))
+            (n, at(row), SERIES_OF[row["tone"]])
             for n, row in enumerate(tops, 1)
             if row[schema.EVENT_TYPE] == kind
         ]

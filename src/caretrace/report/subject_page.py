@@ -29,6 +29,7 @@ from caretrace.explain.explanation import (
     read_explanation,
     words_of,
 )
+from caretrace.explain.methods import METHODS
 from caretrace.explain.surroundings import HEADS, Surroundings, read_surroundings
 from caretrace.files import read_json
 from caretrace.report import page, subject_charts
@@ -162,6 +163,7 @@ def _values(subject: Subject) -> dict[str, Any]:
         "cards": _cards(subject),
         "standing": standing(subject.certificate, explanation.method),
         "by_removal": standing(subject.certificate, _BY_REMOVAL),
+        "of_static": standing(subject.certificate, _of_static(explanation.method)),
         **_events(subject, rows),
         "static": _static(explanation),
         "groups": _groups(subject),
@@ -188,7 +190,9 @@ def _events(subject: Subject, rows: Sequence[Mapping[str, Any]]) -> dict[str, An
     tops = subject.explanation.top(_TOP + _MORE).to_dicts()
     largest = max((abs(row[CREDIT]) for row in tops), default=0.0)
     banded = subject.around is None or subject.around.members > 1
-    shown = [_event(row, largest, subject.clock, banded) for row in tops]
+    looked = METHODS[subject.explanation.method].kind == "attention"
+    numbered = [{**row, "tone": "looked" if looked else tone(row[CREDIT])} for row in tops]
+    shown = [_event(row, largest, subject.clock, banded) for row in numbered]
     return {
         "tops": shown[:_TOP],
         "more": shown[_TOP:],
@@ -196,7 +200,7 @@ def _events(subject: Subject, rows: Sequence[Mapping[str, Any]]) -> dict[str, An
         "left_out": max(0, len(rows) - len(shown)),
         "faint": bool(rows) and largest < _LEAST,
         "least": _LEAST,
-        "drawings": _drawings(subject, rows, tops[:_TOP]),
+        "drawings": _drawings(subject, rows, numbered[:_TOP]),
         "earlier": sum(row[HOURS_BEFORE] > _first(subject) for row in rows),
     }
 
@@ -285,11 +289,17 @@ def _event(row: Mapping[str, Any], largest: float, clock: Clock, banded: bool) -
         "weak": banded and abs(row[CREDIT]) < row[CREDIT_SPREAD],
         "without": _percent(row[RISK_WITHOUT]),
         **_bar(row[CREDIT], largest),
+        "tone": row["tone"],
     }
 
 
 def _bar(credit: float, largest: float) -> dict[str, Any]:
     return {"tone": tone(credit), "share": f"{100 * abs(credit) / largest if largest else 0:.1f}"}
+
+
+def _of_static(method: str) -> str:
+    """The method behind the credits of static features: only gradients have some of their own."""
+    return method if METHODS[method].kind == "gradient" else _BY_REMOVAL
 
 
 def _static(explanation: Explanation) -> list[dict[str, Any]]:
