@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from caretrace.apps.mortality.config import MortalityConfig
+from caretrace.apps.synth.training import SynthConfig
 from caretrace.hospital import HospitalConfig
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
@@ -36,6 +37,7 @@ training:
 """
 PARTS = (
     ("`caretrace train mortality`", MortalityConfig),
+    ("`caretrace train synth`", SynthConfig),
     ("`caretrace simulate`", HospitalConfig),
 )
 
