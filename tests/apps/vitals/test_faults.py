@@ -7,6 +7,7 @@ generator; point-adjusted F1 on its own.
 import dataclasses
 import datetime as dt
 import inspect
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -21,11 +22,11 @@ from caretrace.apps.vitals.document.fusion import Views
 from caretrace.apps.vitals.evaluate import evaluate
 from caretrace.apps.vitals.model import load_monitor
 from caretrace.apps.vitals.task import collect
-from caretrace.apps.vitals.training import train
+from caretrace.apps.vitals.training import events_file, read_events, train
 from caretrace.config import load
 from caretrace.data.grid import cut
 from caretrace.dataset import Dataset
-from caretrace.errors import CohortError
+from caretrace.errors import CohortError, InputError
 from caretrace.evaluation.detection import point_adjusted_f1
 
 from .small_ward import QUICK, write_ward
@@ -121,15 +122,12 @@ def test_known_events_take_the_place_of_the_generator_that_taught_the_model(run,
         }
     ).write_parquet(tmp_path / "events.parquet")
     monitor = load_monitor(run.bundle)
-    known = dataclasses.replace(
-        monitor, config=dataclasses.replace(monitor.config, events=str(tmp_path / "events.parquet"))
-    )
     recordings = collect(dataset, monitor.config.grid, schema.HELD_OUT, like=monitor.like)
-    truth, unchanged = judging.find_truth(known, recordings, 0)
+    truth, unchanged = judging.find_truth(monitor, recordings, tmp_path / "events.parquet", 0)
     assert truth.source == "truth"
     assert unchanged is recordings
     assert truth.abrupt.tolist() == [True, False]
-    put_in, changed = judging.find_truth(monitor, recordings, 0)
+    put_in, changed = judging.find_truth(monitor, recordings, None, 0)
     assert put_in.source == "deviations put in"
     assert any(
         (a.values != b.values).any() for a, b in zip(changed.stretches, recordings.stretches, strict=True)
@@ -152,3 +150,15 @@ def test_point_adjusted_f1_flatters_chance_and_is_no_figure_of_ours(run):
         *(n for each in figures["comparators"].values() for n in each),
     }
     assert not any("f1" in name for name in names)
+
+
+def test_events_of_a_run_are_not_taken_for_those_of_another_dataset(dataset, tmp_path):
+    """Simulated wards number their subjects alike: the onsets of one say nothing about the other."""
+    assert events_file(dataset, "given.parquet") == Path("given.parquet")
+    assert events_file(dataset, None) is None
+    other = Dataset(write_ward(tmp_path / "other", subjects=4, hours=1))
+    beside = other.path / schema.METADATA_DIR / "known_events.parquet"
+    pl.DataFrame({schema.SUBJECT_ID: [1]}).write_parquet(beside)
+    assert events_file(other, None) == beside
+    with pytest.raises(InputError, match="column onset is missing"):
+        read_events(beside, [1])

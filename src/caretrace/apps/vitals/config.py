@@ -224,7 +224,7 @@ class PolicyConfig:
     """
 
     false_alarms_per_day: float = 0.2
-    lasting_share: float = 0.4
+    lasting_share: float = 0.6
     sudden_delay_seconds: float = 10.0
     lasting_delay_seconds: float = 120.0
     clear_seconds: float = 600.0
@@ -260,7 +260,8 @@ class VitalsConfig:
         document: The document's model.
         policy: When a score becomes an alarm.
         events: Parquet file of known events (`subject_id`, `onset`, `end`): alarms of tuning subjects within them are
-            not counted as false when thresholds are chosen. Null counts every alarm, which is on the safe side.
+            not counted as false when thresholds are chosen. Null takes `metadata/known_events.parquet` of the dataset;
+            without that every alarm counts, which is on the safe side.
         seed: Of everything random.
     """
 

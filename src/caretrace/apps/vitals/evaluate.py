@@ -1,7 +1,8 @@
 """Judge a monitor on subjects it has never seen, beside what a ward has today and what the literature has.
 
-Events are those of the run's `events` file where the judged subjects have any, else deviations put into their
-recordings (`detector/deviations.py`): then the signals are real and only the events are not.
+Events are those of the run's `events` file, or of `metadata/known_events.parquet` in the dataset, where the judged
+subjects have any, else deviations put into their recordings (`detector/deviations.py`): then the signals are real and
+only the events are not.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -42,7 +43,7 @@ from caretrace.apps.vitals.model import APPLICATION, Monitor, as_scores, load_mo
 from caretrace.apps.vitals.outcomes import outcomes
 from caretrace.apps.vitals.policy import Alarms, Scores, false_rate
 from caretrace.apps.vitals.task import Recordings, collect
-from caretrace.apps.vitals.training import event_table, read_events
+from caretrace.apps.vitals.training import event_table, events_file, read_events
 from caretrace.comparators.early_warning import limit_violations, news2
 from caretrace.comparators.monitoring import NAMES, build_monitoring
 from caretrace.data.grid import Stretch
@@ -70,7 +71,9 @@ def evaluate(
     progress("reading recordings", 0, None)
     held = collect(data, monitor.config.grid, split, like=monitor.like)
     plain = held
-    truth, held = find_truth(monitor, held, seed)
+    # Another dataset has other subjects, perhaps with the same numbers: the run's own events are not theirs.
+    known = events_file(data, monitor.config.events if dataset is None else None)
+    truth, held = find_truth(monitor, held, known, seed)
     progress("scoring", 0, None)
     judged = _Judged(monitor, held, truth, replicates, seed)
     found = judged.ours()
@@ -143,16 +146,15 @@ def predict(
     }
 
 
-def find_truth(monitor: Monitor, held: Recordings, seed: int) -> tuple[Truth, Recordings]:
+def find_truth(monitor: Monitor, held: Recordings, known: Path | None, seed: int) -> tuple[Truth, Recordings]:
     """Known events of the judged subjects; without any, deviations are put into the recordings.
 
     Raises:
         CohortError: No event, and recordings too short to put one in.
     """
-    path = monitor.config.events
-    events = read_events(path, held.subjects)
+    events = read_events(known, held.subjects)
     if events.onset.size:
-        table = event_table(Path(str(path)), held.subjects)
+        table = event_table(cast("Path", known), held.subjects)
         course = table["course"].to_list() if "course" in table.columns else ["abrupt"] * len(table)
         return Truth(events, np.array([each == "abrupt" for each in course]), "truth"), held
     rng = np.random.default_rng(seed)

@@ -33,6 +33,7 @@ from caretrace.evaluation.vus import volumes
 from caretrace.files import refuse_existing
 
 TITLE = "Alarms from vital signs"
+KNOWN_EVENTS = "known_events.parquet"
 _THINNED = 20_000  # steps on which designs are compared
 
 
@@ -58,7 +59,7 @@ def train(
     tuned = collect(
         dataset, config.grid, schema.TUNING, like=learned, progress=_files(progress, "reading tuning")
     )
-    events = read_events(config.events, tuned.subjects)
+    events = read_events(events_file(dataset, config.events), tuned.subjects)
     scaler = usual_spread(learned.stretches, learned.channels)
     detector, log = fit_detector(
         learned,
@@ -99,7 +100,16 @@ def train(
     return run.read()
 
 
-def read_events(path: str | None, subjects: list[int]) -> Events:
+def events_file(dataset: Dataset, given: str | None) -> Path | None:
+    """Where known events of a dataset's subjects stand: what was given, else `metadata/known_events.parquet` in it.
+
+    Ingest never writes that file: the truth of a simulation, or what people found in charts, is put there by hand.
+    """
+    beside = dataset.path / schema.METADATA_DIR / KNOWN_EVENTS
+    return Path(given) if given is not None else beside if beside.is_file() else None
+
+
+def read_events(path: Path | None, subjects: list[int]) -> Events:
     """Known events of some subjects, from a Parquet file with `subject_id`, `onset` and `end`; none without one.
 
     Raises:
@@ -108,7 +118,7 @@ def read_events(path: str | None, subjects: list[int]) -> Events:
     if path is None:
         nothing = np.zeros(0)
         return Events(nothing.astype(np.int64), nothing, nothing)
-    table = event_table(Path(path), subjects)
+    table = event_table(path, subjects)
     return Events(
         table[schema.SUBJECT_ID].to_numpy().astype(np.int64),
         _seconds(table["onset"]),
