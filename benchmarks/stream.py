@@ -38,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
         "--seconds", type=int, default=120, help="seconds of the stream, played as fast as possible"
     )
     made.add_argument("--batches", type=int, nargs="*", default=[1000, 250, 50], help="patients per batch")
-    made.add_argument("--threads", type=int, default=2)
+    made.add_argument("--threads", type=int, default=1)
     return made
 
 

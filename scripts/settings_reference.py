@@ -17,6 +17,7 @@ from typing import Any
 
 from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.apps.synth.training import SynthConfig
+from caretrace.apps.vitals.config import VitalsConfig
 from caretrace.hospital import HospitalConfig
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "settings.md"
@@ -38,6 +39,7 @@ training:
 PARTS = (
     ("`caretrace train mortality`", MortalityConfig),
     ("`caretrace train synth`", SynthConfig),
+    ("`caretrace train vitals`", VitalsConfig),
     ("`caretrace simulate`", HospitalConfig),
 )
 

@@ -16,6 +16,7 @@ import yaml
 from typer.testing import CliRunner
 
 from caretrace import config
+from caretrace.apps import APPS, load_application
 from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.cli import VERBS, build_app
 from caretrace.cohort.task import parse_task
@@ -30,6 +31,7 @@ PAGES = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "CHANGELOG.md",
     ROOT / "src/caretrace/apps/mortality/README.md",
+    ROOT / "src/caretrace/apps/vitals/README.md",
 ]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 # Sources and backbones that the pages invent to explain how one is added.
@@ -89,7 +91,7 @@ def problems(command: str, complete: bool = True) -> list[str]:
         if value is None:
             found.append(f"{word} needs a value")
         elif word == "--set":
-            found += setting_problems(words[0], value)
+            found += setting_problems(words[0], positional[0] if positional else "mortality", value)
     arguments = [parameter for parameter in verb.parameters if not parameter.is_option]
     if len(positional) > len(arguments):
         found.append(f"{len(positional)} arguments for {len(arguments)}")
@@ -105,9 +107,12 @@ def problems(command: str, complete: bool = True) -> list[str]:
     return found
 
 
-def setting_problems(verb: str, text: str) -> list[str]:
+def setting_problems(verb: str, application: str, text: str) -> list[str]:
+    settings = application if application in APPS else "mortality"
     try:
-        config.load(HospitalConfig if verb == "simulate" else MortalityConfig, None, [text])
+        config.load(
+            HospitalConfig if verb == "simulate" else load_application(settings).config_class, None, [text]
+        )
     except ConfigError as error:
         return [str(error)]
     return []
