@@ -16,6 +16,7 @@ from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.evaluation.histories import Bools, Histories, Ints, ranges
 
 LAST, EARLIER = range(2)  # what a code seen before was seen in: the last visit, or only one before that
+_OLDEST = 120  # whole years; after this nothing begins or ends
 _BANDS = 20  # age bands with about equally many subjects, beside those that edits need
 
 
@@ -34,7 +35,7 @@ class Cells:
         """Bands with equally many subjects, cut wherever an edit begins or ends."""
         often = np.quantile(histories.age, np.linspace(0, 1, _BANDS + 1)[:-1], method="lower")
         edits = np.concatenate([limits.age_first, limits.age_last + 1])
-        edits = edits[edits <= histories.age.max(initial=0)]
+        edits = edits[edits <= _OLDEST]
         return cls(np.unique(np.concatenate([[0], often.astype(np.int64), edits])))
 
     def __len__(self) -> int:

@@ -153,11 +153,13 @@ def fit_latent(
     learned = train.histories.with_codes_sorted()
     design = Design.of(learned, vocabulary, chosen, masked)
     search = Search(learned, design, chosen)
-    search.go_on(best_beginning(learned, tuning.histories, design, chosen))
+    seed, annealing = best_beginning(learned, tuning.histories, design, chosen)
+    search.begin(seed)
     demographics, log = Demographics.of(learned), list[dict[str, float]]()
     best = LatentGenerator(search.model, vocabulary, demographics)
     for done in range(1, chosen.iterations + 1):
-        found = search.round(sized=done > chosen.iterations - chosen.sized)
+        sharpness = annealing[done - 1] if done <= len(annealing) else 1.0
+        found = search.round(sharpness, sized=done > chosen.iterations - chosen.sized)
         if done % _CHECK and done < chosen.iterations:
             continue
         now = LatentGenerator(search.model, vocabulary, demographics)

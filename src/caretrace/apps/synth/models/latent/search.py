@@ -1,4 +1,4 @@
-"""The search for classes: several beginnings on a few subjects, the best of them gone on with on all.
+"""The search for classes: several beginnings on a few subjects, and the best of them on all.
 
 What is found depends on where the search begins. Flattening the classes at first (annealing; Ueda and Nakano 1998,
 Neural Networks 11:271) frees it from the clusters it began with, and melts classes of visits with few codes into one
@@ -24,7 +24,10 @@ from caretrace.apps.synth.models.latent.sizes import SizeWeights
 from caretrace.errors import ConfigError
 from caretrace.evaluation.histories import Bools, Floats, Histories, Ints
 
-ANNEALINGS = ((0.3, 0.5, 0.7, 0.85), (0.7, 0.85))  # sharpness of classes in the first rounds
+ANNEALINGS: tuple[tuple[float, ...], ...] = (
+    (0.3, 0.5, 0.7, 0.85),
+    (0.7, 0.85),
+)  # of classes at first
 _ENOUGH = 0.3  # share of lasting codes from which people are told apart by these alone
 _TUNING = 1500  # tuning subjects that beginnings are compared by
 
@@ -36,7 +39,7 @@ class LatentConfig:
     Args:
         people: Classes of people.
         visits: Classes of visits.
-        starts: Beginnings, of which the best is gone on with.
+        starts: Beginnings that are tried; 1 takes the first untried.
         sample: Subjects that a beginning is tried on.
         starting: Rounds of expectation and maximisation of a beginning.
         iterations: Rounds on all subjects.
@@ -47,12 +50,12 @@ class LatentConfig:
     """
 
     people: int = 28
-    visits: int = 40
-    starts: int = 3
-    sample: int = 5000
+    visits: int = 32
+    starts: int = 2
+    sample: int = 2000
     starting: int = 8
-    iterations: int = 18
-    sized: int = 4
+    iterations: int = 22
+    sized: int = 2
     lasting: float = 0.3
     seed: int = 0
     curves: CurveConfig = dataclasses.field(default_factory=CurveConfig)
@@ -159,11 +162,6 @@ class Search:
         reason = np.repeat(visits[:, None].astype(np.float32), config.people, axis=1)
         self._expected = Expected(people, reason, np.ones_like(reason))
 
-    def go_on(self, other: Search) -> None:
-        """Where another search has come to."""
-        self.model, self._reasons = other.model, other._reasons
-        self._expected, _ = expect(self.model, self._data)
-
     def learn(self, people: Floats, reason: Floats, *, sized: bool = False) -> None:
         """Rates given classes that are known, as a benchmark knows them.
 
@@ -190,21 +188,23 @@ class Search:
             self.model = dataclasses.replace(self.model, sizes=sizes)
 
 
-def best_beginning(train: Histories, tuning: Histories, design: Design, config: LatentConfig) -> Search:
-    """The search that came furthest on a few subjects."""
+def best_beginning(
+    train: Histories, tuning: Histories, design: Design, config: LatentConfig
+) -> tuple[int, tuple[float, ...]]:
+    """Seed and annealing that came furthest on a few subjects."""
     order = np.random.default_rng(config.seed).permutation(len(train))
     few = train.take(np.sort(order[: config.sample]))
     check = Prepared.of(tuning.take(np.arange(min(_TUNING, len(tuning)))), design.cells, design.codes)
-    best, furthest = None, -np.inf
-    for number in range(config.starts):
+    best: tuple[int, tuple[float, ...]] = (config.seed, ANNEALINGS[0])
+    furthest = -np.inf
+    for number in range(config.starts if config.starts > 1 else 0):
+        seed, annealing = config.seed + number, ANNEALINGS[number % len(ANNEALINGS)]
         search = Search(few, design, config)
-        search.begin(config.seed + number)
-        annealing = ANNEALINGS[number % len(ANNEALINGS)]
+        search.begin(seed)
         for done in range(config.starting):
             search.round(annealing[done] if done < len(annealing) else 1.0)
         found = expect(search.model, check)[1]
         reached = float(found[np.isfinite(found)].mean()) if np.isfinite(found).any() else -np.inf
-        if best is None or reached > furthest:
-            best, furthest = search, reached
-    assert best is not None
+        if reached > furthest:
+            best, furthest = (seed, annealing), reached
     return best
