@@ -10,6 +10,7 @@ from caretrace.apps.vitals.document.autoencoder import ConvLSTMAutoencoder, augm
 from caretrace.apps.vitals.document.forest import Forest
 from caretrace.apps.vitals.document.fusion import AttentionFusion, Views, fit_fusion
 from caretrace.apps.vitals.document.monitor import DocumentMonitor, is_calm, only, rows_of
+from caretrace.apps.vitals.document.table import document_table
 from caretrace.apps.vitals.task import Recordings, _settings
 from caretrace.data.grid import Stretch, batches, cut
 from caretrace.errors import CohortError
@@ -141,3 +142,18 @@ def test_fusion_finds_what_needs_both():
     torch.testing.assert_close(weight.sum(1), torch.ones(2000))
     with pytest.raises(CohortError, match="both kinds"):
         fit_fusion(views, np.zeros(2000, bool), seed=0)
+
+
+def test_the_documents_figures_are_those_of_windows_of_known_truth(monitor):
+    held = recordings(n=4, seed=3).stretches
+    far = [
+        dataclasses.replace(each, values=each.values + np.float32(40) * (number < 2))
+        for number, each in enumerate(held)
+    ]
+    labels = [np.full(400, number < 2) for number in range(4)]
+    found = document_table(monitor, far, CHANNELS, labels)
+    alike = document_table(monitor, held, CHANNELS, labels)
+    assert found["separation_ratio"] > 2 * alike["separation_ratio"]
+    assert found["windows_in_events"] == found["windows"] / 2
+    assert 0 <= found["false_positive_rate"] <= 1
+    assert document_table(monitor, held, CHANNELS, [np.zeros(400, bool)] * 4) == {}

@@ -22,6 +22,7 @@ from caretrace.application.run import Run
 from caretrace.apps.vitals.config import PolicyConfig
 from caretrace.apps.vitals.detector.deviations import deviate
 from caretrace.apps.vitals.detector.fitting import deviation_settings
+from caretrace.apps.vitals.document.table import document_table
 from caretrace.apps.vitals.drift import Reference
 from caretrace.apps.vitals.judging import (
     CROSSING,
@@ -98,6 +99,7 @@ def evaluate(
         "comparators": comparators,
         "paired": {name: {"vus_pr": value} for name, value in apart.items()},
         "shifted": shifted,
+        "document_table": judged.document_table(),
         "outcomes": _outcomes(monitor, data, split, plain, replicates, seed),
         "gates": _gates(
             metrics, comparators, apart, shifted, monitor.config.policy, held.settings.step_seconds
@@ -242,6 +244,16 @@ class _Judged:
             np.concatenate(labels),
             {name: np.concatenate(parts) for name, parts in scores.items()},
         )
+
+    def document_table(self) -> dict[str, float]:
+        """What the document asked of its model; nothing where it was not fitted."""
+        if self.monitor.document is None:
+            return {}
+        labels = [
+            labels_of(self.truth, stretch.subject, when)
+            for stretch, when in zip(self.held.stretches, self.times, strict=True)
+        ]
+        return document_table(self.monitor.document, self.held.stretches, self.held.channels, labels)
 
     def comparators(self, vus: dict[str, Figure]) -> dict[str, dict[str, Figure]]:
         """Figures of everything else; rules a ward has today raise alarms, and their load is set beside ours."""
