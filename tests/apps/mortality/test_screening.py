@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,11 +10,14 @@ import scipy.sparse
 import torch
 from sklearn.linear_model import LogisticRegression
 
+from caretrace.application.configs import find_config
 from caretrace.apps.mortality import screening
 from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.apps.mortality.explanation import MortalityScore
 from caretrace.apps.mortality.model import MortalityModel
 from caretrace.apps.mortality.screening import Screen
+from caretrace.apps.mortality.task import APPLICATION
+from caretrace.config import load
 from caretrace.data.samples import Samples
 from caretrace.data.vocabulary import UNKNOWN
 from caretrace.errors import ConfigError
@@ -245,6 +249,8 @@ def test_a_copy_is_guarded_by_its_own_screen(with_screen: MortalityModel) -> Non
 
 
 def test_settings() -> None:
+    named = load(MortalityConfig, find_config(APPLICATION, Path("explained")))
+    assert named == dataclasses.replace(MortalityConfig(), screen=STRENGTH)
     assert build(config(screen=0.0)).screen is None
     assert build(config(screen=STRENGTH, step_hours=0.0)).screen is None
     with pytest.raises(ConfigError, match="screen: got -1"):
