@@ -24,7 +24,7 @@ IntArray = npt.NDArray[np.int64]
 NEVER = 1e9  # a threshold that no score reaches
 WORST = 5.0  # false alarms of a patient-day at most, for the bound: assumed
 _HALVINGS = 14
-_FACTORS = (0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0)  # of the wanted rate: where thresholds are looked for
+_FACTORS = (0.6, 0.8, 1.0, 1.25, 1.6)  # of the wanted rate: where thresholds are looked for
 _FLAT = 1e-3
 
 

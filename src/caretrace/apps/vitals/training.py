@@ -68,15 +68,7 @@ def train(
         config.seed,
         lambda record: progress("training the detector", record["epoch"] + 1, record["of"]),
     )
-    document, left_out = None, ""
-    if config.document.fitted or config.design == "conv-lstm-autoencoder":
-        progress("training the document's model", 0, None)
-        try:
-            document = DocumentMonitor.fit(learned, config.document, config.seed)
-        except CohortError as error:
-            if config.design == "conv-lstm-autoencoder":
-                raise
-            left_out = str(error)  # the recommended model can do without; the run says why it stands alone
+    document, left_out = _document(config, learned, progress)
     progress("choosing thresholds on tuning subjects", 0, None)
     scorer = build_scorer(_empty(learned), scaler, detector)
     monitor, found = _tuned(config, tuned, scorer, document, events)
@@ -98,6 +90,22 @@ def train(
         backbone=config.detector.backbone,
     )
     return run.read()
+
+
+def _document(
+    config: VitalsConfig, learned: Recordings, progress: Progress
+) -> tuple[DocumentMonitor | None, str]:
+    """The document's model, or why the run stands without it."""
+    needed = config.design == "conv-lstm-autoencoder"
+    if not (config.document.fitted or needed):
+        return None, ""
+    progress("training the document's model", 0, None)
+    try:
+        return DocumentMonitor.fit(learned, config.document, config.seed), ""
+    except CohortError as error:
+        if needed:
+            raise
+        return None, str(error)  # the recommended model can do without
 
 
 def events_file(dataset: Dataset, given: str | None) -> Path | None:
