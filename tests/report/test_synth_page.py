@@ -38,13 +38,13 @@ def evaluation(**gates: tuple[bool, float, float]) -> dict[str, Any]:
 DRAWN = {
     "prevalence": {
         "codes": ["4019 HTN", "<b>25000</b>"],
-        "held_out": [0.4, 0.1],
+        "real": [0.4, 0.1],
         "made": {"latent": [0.41, 0.0], "marginals": [0.39, 0.1]},
     },
-    "pairs": {"categories": ["250 a", "401 b", "428 c"], "held_out": [[1, 0.2, 0], [0.2, 1, -0.1], [0, -0.1, 1]],
+    "pairs": {"categories": ["250 a", "401 b", "428 c"], "real": [[1, 0.2, 0], [0.2, 1, -0.1], [0, -0.1, 1]],
               "made": [[1, 0.1, 0], [0.1, 1, -0.1], [0, -0.1, 1]]},
     "cells": {"groups": ["HTN"], "bands": ["50-59", "60-69"], "n": [[40, 50], [41, 52]],
-              "held_out": [[[0.3], [0.4]], [[0.2], [0.3]]], "made": [[[0.31], [0.39]], [[0.2], [0.33]]]},
+              "real": [[[0.3], [0.4]], [[0.2], [0.3]]], "made": [[[0.31], [0.39]], [[0.2], [0.33]]]},
     "people": [{"age": 70, "sex": "F", "visits": [{"codes": ["4019 <i>HTN</i>"], "more": 3}]},
                {"age": 5, "sex": "M", "visits": []}],
 }  # fmt: skip

@@ -54,6 +54,7 @@ def _methods(run: Json, cohort: Json) -> Texts:
     cross_fit = bool(config["training"].get("cross_fit"))
     rules = [f"{rule['rule']} ({rule['removed']} removed)" for rule in cohort.get("rules", [])[1:]]
     static = ", ".join(config.get("static", [])) or "none besides age"
+    left_out = "subjects that a member left out"
     return {
         ("6", "participants"): "; ".join(rules) or "labels of another tool, without attrition",
         (
@@ -80,12 +81,9 @@ def _methods(run: Json, cohort: Json) -> Texts:
         "is an exclusion, never a negative",
         ("12", "analytical methods"): f"{run.get('backbone')}, {config['training']['members']} members of "
         f"{run.get('n_parameters', '?')} parameters, logits averaged; seed {run['seed']}; stopped and recalibrated on "
-        f"{'subjects that a member left out' if cross_fit else 'tuning subjects'}; split by subject",
-        (
-            "13",
-            "class imbalance",
-        ): "no resampling; the mean risk is set right on "
-        f"{'subjects that a member left out' if cross_fit else 'training, then on tuning subjects'}",
+        f"{left_out if cross_fit else 'tuning subjects'}; split by subject",
+        ("13", "class imbalance"): "no resampling; the mean risk is set right on "
+        f"{left_out if cross_fit else 'training, then on tuning subjects'}",
         ("14", "fairness"): "figures per sex, age band, race, insurance and care unit in `subgroups.json`",
         ("15", "model output"): "calibrated probability, with the members' spread beside it",
         (

@@ -19,7 +19,7 @@ _SEXES = ("Women", "Men")
 
 def prevalence(values: Json, name: str, index: int) -> Markup | None:
     """Share of subjects who ever have each code: held-out across, synthetic up, both on a logarithmic scale."""
-    real, made = values.get("held_out") or [], (values.get("made") or {}).get(name) or []
+    real, made = values.get("real") or [], (values.get("made") or {}).get(name) or []
     points = [(a, b) for a, b in zip(real, made, strict=False) if a > 0]
     if not points:
         return None
@@ -42,7 +42,7 @@ def prevalence(values: Json, name: str, index: int) -> Markup | None:
 
 def maps(values: Json) -> list[tuple[str, str, Markup]]:
     """Correlations of categories within a visit: real, synthetic, difference; rows and columns are numbered."""
-    real, made = values.get("held_out"), values.get("made")
+    real, made = values.get("real"), values.get("made")
     if not real or not made:
         return []
     n = len(real)
@@ -84,23 +84,20 @@ def cells(values: Json) -> list[tuple[str, Markup]]:
         return []
     out = []
     for number, group in enumerate(groups):
-        shares = {
-            kind: [[band[number] for band in sex] for sex in values[kind]] for kind in ("held_out", "made")
-        }
+        shares = {kind: [[band[number] for band in sex] for sex in values[kind]] for kind in ("real", "made")}
         top = max(max(sex) for kind in shares.values() for sex in kind) * 1.12 or 1.0
         plot = Plot(
             group, f"Share of subjects with {group} by age: "
-            + "; ".join(f"{sex.lower()} held-out {decimal(shares['held_out'][s][-1])}, synthetic "
+            + "; ".join(f"{sex.lower()} held-out {decimal(shares['real'][s][-1])}, synthetic "
                         f"{decimal(shares['made'][s][-1])} at {bands[-1]}" for s, sex in enumerate(_SEXES)),
             Axis("age at the first visit", -0.4, len(bands) - 0.6, ticks=tuple(range(len(bands))), names=tuple(bands)),
             Axis("", 0, top, percent=True), width=340, height=240, left=48,
         )  # fmt: skip
-        for sex, name in enumerate(_SEXES):
+        for sex in range(len(_SEXES)):
             kind = series_kind(sex + 1)
-            plot.line(list(range(len(bands))), shares["held_out"][sex], f"{kind} solid")
+            plot.line(list(range(len(bands))), shares["real"][sex], f"{kind} solid")
             for band, value in enumerate(shares["made"][sex]):
                 plot.dot(band + (sex - 0.5) * 0.12, value, kind, 4.5)
-            del name
         if number == 0:
             plot.key([Entry(name, sex + 1) for sex, name in enumerate(_SEXES)])
         out.append((group, plot.svg()))

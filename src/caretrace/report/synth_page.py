@@ -77,14 +77,7 @@ def _values(record: RunRecord, limits: list[str]) -> dict[str, Any]:
         "names": names,
         "others": others,
         "likelihood": _likelihood(evaluation, names),
-        "prevalence": [
-            {"name": name, "drawing": synth_charts.prevalence(mapping(drawn, "prevalence"), name, index)}
-            for index, name in enumerate(mapping(mapping(drawn, "prevalence"), "made"))
-        ],
-        "maps": synth_charts.maps(mapping(drawn, "pairs")),
-        "map_names": list(enumerate(mapping(drawn, "pairs").get("categories") or (), start=1)),
-        "cells": synth_charts.cells(mapping(drawn, "cells")),
-        "people": drawn.get("people") or [],
+        **_drawn(drawn),
         "loss": training(
             record.epochs,
             {"train_loss": ("training", 1), "tuning_loss": ("tuning", 0)},
@@ -95,6 +88,21 @@ def _values(record: RunRecord, limits: list[str]) -> dict[str, Any]:
         "making": making(run),
         "config": list(leaves(mapping(run, "config"))),
         "attrition": mapping(run, "attrition"),
+    }
+
+
+def _drawn(drawn: Json) -> dict[str, Any]:
+    """What was drawn when the run was judged."""
+    prevalence, pairs = mapping(drawn, "prevalence"), mapping(drawn, "pairs")
+    return {
+        "prevalence": [
+            {"name": name, "drawing": synth_charts.prevalence(prevalence, name, index)}
+            for index, name in enumerate(mapping(prevalence, "made"))
+        ],
+        "maps": synth_charts.maps(pairs),
+        "map_names": list(enumerate(pairs.get("categories") or (), start=1)),
+        "cells": synth_charts.cells(mapping(drawn, "cells")),
+        "people": drawn.get("people") or [],
     }
 
 

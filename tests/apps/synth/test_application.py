@@ -87,4 +87,4 @@ def test_drawings_hold_no_real_person():
     assert set(found["prevalence"]["made"]) == {"ours", "other"}
     assert {one["age"] for one in found["people"]} == {77}  # synthetic ones alone
     assert len(found["people"][0]["visits"]) == 2
-    assert len(found["pairs"]["held_out"]) == len(found["pairs"]["categories"])
+    assert len(found["pairs"]["real"]) == len(found["pairs"]["categories"])

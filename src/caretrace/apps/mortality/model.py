@@ -50,24 +50,7 @@ class MortalityModel(nn.Module):
     ) -> None:
         super().__init__()
         d_model = config.d_model
-        shared: dict[str, Any] = {
-            "n_codes": n_codes,
-            "n_types": n_types,
-            "d_model": d_model,
-            "n_bins": config.n_bins,
-            "texts": None if texts is None else TextEmbedding(texts, d_model=d_model),
-        }
-        self.embedding: nn.Module
-        if config.step_hours > 0:
-            self.embedding = StepEmbedding(
-                **shared,
-                dropout=config.dropout,
-                code_dropout=config.code_dropout,
-                step_hours=config.step_hours,
-                n_steps=math.ceil(config.lookback_hours / config.step_hours) + 1,
-            )
-        else:
-            self.embedding = MeasurementEmbedding(**shared, dropout=config.dropout)
+        self.embedding = _embedding(config, n_codes, n_types, texts)
         self.backbone = build_backbone(
             config.backbone,
             d_model=d_model,
@@ -91,13 +74,8 @@ class MortalityModel(nn.Module):
         if config.trees:
             self.trees = TreeReading(n_codes=n_codes, windows_hours=config.trees_hours, n_trees=config.trees)
         self.recency = recency(config)
-        self.screen: Screen | None = None
-        if config.screen > 0 and config.step_hours > 0:
-            self.screen = Screen(
-                n_codes=n_codes,
-                windows_hours=config.level_hours or (config.lookback_hours,),
-                strength=config.screen,
-            )
+        self.screen = _screen(config, n_codes)
+        if self.screen is not None:
             self.screen.guard(self.embedding)
             if self.level is not None:
                 self.screen.guard(self.level.summary)
@@ -159,3 +137,30 @@ class MortalityModel(nn.Module):
 def last_steps(padding_mask: Bool[Tensor, "batch step"]) -> Int[Tensor, "batch"]:
     """Position of the last step that is not padding; 0 for a sample without steps."""
     return ((~padding_mask).sum(1) - 1).clamp(min=0)
+
+
+def _embedding(config: MortalityConfig, n_codes: int, n_types: int, texts: TextVectors | None) -> nn.Module:
+    """Steps of a grid, or every measurement by itself."""
+    shared: dict[str, Any] = {
+        "n_codes": n_codes,
+        "n_types": n_types,
+        "d_model": config.d_model,
+        "n_bins": config.n_bins,
+        "texts": None if texts is None else TextEmbedding(texts, d_model=config.d_model),
+    }
+    if config.step_hours <= 0:
+        return MeasurementEmbedding(**shared, dropout=config.dropout)
+    return StepEmbedding(
+        **shared,
+        dropout=config.dropout,
+        code_dropout=config.code_dropout,
+        step_hours=config.step_hours,
+        n_steps=math.ceil(config.lookback_hours / config.step_hours) + 1,
+    )
+
+
+def _screen(config: MortalityConfig, n_codes: int) -> Screen | None:
+    if config.screen <= 0 or config.step_hours <= 0:
+        return None
+    windows = config.level_hours or (config.lookback_hours,)
+    return Screen(n_codes=n_codes, windows_hours=windows, strength=config.screen)

@@ -54,7 +54,7 @@ def _prevalence(held_out: Histories, made: dict[str, Histories], vocabulary: Voc
     codes = often[np.argsort(-real[often], kind="stable")][:CODES_MOST]
     return {
         "codes": _names(vocabulary, codes),
-        "held_out": real[codes].tolist(),
+        "real": real[codes].tolist(),
         "made": {name: views.prevalence(one)[codes].tolist() for name, one in made.items()},
     }
 
@@ -67,7 +67,7 @@ def _pairs(held_out: Histories, ours: Histories, vocabulary: Vocabulary) -> dict
     chosen = chosen[count[chosen] >= COUNT_LEAST]
     names = [_category_name(vocabulary, int(n)) for n in chosen]
     maps = [np.round(_phi(one, category, chosen), 4).tolist() for one in (held_out, ours)]
-    return {"categories": names, "held_out": maps[0], "made": maps[1]}
+    return {"categories": names, "real": maps[0], "made": maps[1]}
 
 
 def _category_name(vocabulary: Vocabulary, number: int) -> str:
@@ -112,7 +112,7 @@ def _cells(held_out: Histories, ours: Histories, vocabulary: Vocabulary) -> dict
         "groups": [groups[n] for n in chosen],
         "bands": [views.cell_name(2 * band).rpartition(" ")[0] for band in bands],
         "n": [[int((cells[0] == 2 * b + sex).sum()) for b in bands] for sex in (0, 1)],
-        "held_out": shares[0],  # [sex, band, group]
+        "real": shares[0],  # [sex, band, group]
         "made": shares[1],
     }
 
