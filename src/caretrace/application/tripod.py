@@ -50,8 +50,11 @@ def _beginning(run: Json, application: Application) -> Texts:
 
 
 def _methods(run: Json, cohort: Json) -> Texts:
-    config, tuning = run["config"], run.get("tuning", {})
-    cross_fit = bool(config["training"].get("cross_fit"))
+    config, tuning, cross_fit = (
+        run["config"],
+        run.get("tuning", {}),
+        run["config"]["training"].get("cross_fit"),
+    )
     rules = [f"{rule['rule']} ({rule['removed']} removed)" for rule in cohort.get("rules", [])[1:]]
     static = ", ".join(config.get("static", [])) or "none besides age"
     left_out = "subjects that a member left out"
