@@ -50,14 +50,10 @@ def _beginning(run: Json, application: Application) -> Texts:
 
 
 def _methods(run: Json, cohort: Json) -> Texts:
-    config, tuning, cross_fit = (
-        run["config"],
-        run.get("tuning", {}),
-        run["config"]["training"].get("cross_fit"),
-    )
+    config, tuning = run["config"], run.get("tuning", {})
     rules = [f"{rule['rule']} ({rule['removed']} removed)" for rule in cohort.get("rules", [])[1:]]
     static = ", ".join(config.get("static", [])) or "none besides age"
-    left_out = "subjects that a member left out"
+    left_out = "subjects that a member left out" if config["training"].get("cross_fit") else ""
     return {
         ("6", "participants"): "; ".join(rules) or "labels of another tool, without attrition",
         (
@@ -75,7 +71,7 @@ def _methods(run: Json, cohort: Json) -> Texts:
             "10",
             "sample size",
         ): f"{run.get('n_train', '?')} training and {run.get('n_tuning', '?')} tuning labels, "
-        f"{tuning.get('positives', '?')} of {'both' if cross_fit else 'the latter'} positive; no calculation "
+        f"{tuning.get('positives', '?')} of {'both' if left_out else 'the latter'} positive; no calculation "
         "beforehand",
         (
             "11",
@@ -84,9 +80,9 @@ def _methods(run: Json, cohort: Json) -> Texts:
         "is an exclusion, never a negative",
         ("12", "analytical methods"): f"{run.get('backbone')}, {config['training']['members']} members of "
         f"{run.get('n_parameters', '?')} parameters, logits averaged; seed {run['seed']}; stopped and recalibrated on "
-        f"{left_out if cross_fit else 'tuning subjects'}; split by subject",
+        f"{left_out or 'tuning subjects'}; split by subject",
         ("13", "class imbalance"): "no resampling; the mean risk is set right on "
-        f"{left_out if cross_fit else 'training, then on tuning subjects'}",
+        f"{left_out or 'training, then on tuning subjects'}",
         ("14", "fairness"): "figures per sex, age band, race, insurance and care unit in `subgroups.json`",
         ("15", "model output"): "calibrated probability, with the members' spread beside it",
         (
