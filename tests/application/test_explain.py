@@ -10,7 +10,6 @@ import pytest
 
 from caretrace import schema
 from caretrace.application.explain import as_overrides, explain, put_into_bundle, run_certificate
-from caretrace.application.planted import slots
 from caretrace.application.predictor import Predictor
 from caretrace.application.run import Run
 from caretrace.application.surroundings import this_stay
@@ -73,7 +72,7 @@ def test_the_risk_without_a_measurement_is_the_risk_of_the_record_without_it(run
     predictor = Predictor.from_pretrained(APPLICATION, run.bundle)
     frame = pl.read_parquet(run.labels / schema.LABELS_FILE).filter(pl.col(schema.SUBJECT_ID) == 8)
     inputs = APPLICATION.collect(run.dataset(), frame, None, lambda *_: None)
-    rows = slots(inputs, predictor.preprocessor.max_measurements).with_row_index("slot")
+    rows = predictor.preprocessor.kept(inputs).with_row_index("slot")
     for place in (0, len(rows) // 2, len(rows) - 1):
         timed = pl.col("hours_before").is_not_null() & (pl.col(schema.CODE) != schema.BIRTH)
         kept = inputs.measurements.with_columns(_n=pl.when(timed).then(timed.cum_sum() - 1))

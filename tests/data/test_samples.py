@@ -104,6 +104,15 @@ def test_of_too_many_measurements_the_latest_are_kept(preprocessor):
     assert samples.time_hours.tolist() == [-2, -2, 0, 0]
 
 
+def test_what_lies_too_far_back_is_forgotten():
+    forgetful = Preprocessor.fit(
+        THREE, static_prefixes=("GENDER",), min_samples=1, max_measurements=10, forget_hours=2.0
+    )
+    assert forgetful.transform(THREE).time_hours.tolist() == [-2, -2, 0, 0]
+    assert Preprocessor.from_dict(forgetful.to_dict()).transform(THREE).time_hours.tolist() == [-2, -2, 0, 0]
+    assert forgetful.transform(THREE).static.shape == (3, 3)  # who somebody is, is never forgotten
+
+
 def test_there_and_back_through_json(preprocessor):
     again = Preprocessor.from_dict(json.loads(json.dumps(preprocessor.to_dict())))
     before, after = preprocessor.transform(THREE), again.transform(THREE)

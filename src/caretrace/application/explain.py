@@ -18,7 +18,6 @@ from caretrace import schema
 from caretrace.application import Progress, Supervised, silent
 from caretrace.application.evaluate import labels_for
 from caretrace.application.heads import write_heads
-from caretrace.application.planted import slots
 from caretrace.application.predictor import Predictor, member_logits
 from caretrace.application.run import Run
 from caretrace.application.surroundings import Explained, surroundings_of
@@ -197,7 +196,7 @@ class _Words:
         return self.predictor.calibration.apply(logits)
 
     def _measurements(self, sample: EventBatch, score: Score, found: Attribution) -> pl.DataFrame:
-        rows = slots(self.inputs, self.predictor.preprocessor.max_measurements)
+        rows = self.predictor.preprocessor.kept(self.inputs)
         rows = rows.filter(pl.col("sample") == self.explained.number)
         if len(rows) != len(found.credit):
             if len(rows) == 0 and sample.padding_mask.all():

@@ -116,14 +116,6 @@ def _dataset(hospital: HospitalConfig, folder: Path, progress: Progress) -> Data
     return Dataset(folder / "dataset")
 
 
-def slots(inputs: Inputs, max_measurements: int) -> pl.DataFrame:
-    """The rows of `inputs.measurements` that became measurements of samples, in the order of their slots."""
-    timed = inputs.measurements.filter(
-        pl.col(HOURS_BEFORE).is_not_null() & (pl.col(schema.CODE) != schema.BIRTH)
-    )
-    return timed.group_by(SAMPLE, maintain_order=True).tail(max_measurements)
-
-
 def cases_of(
     inputs: Inputs, samples: Samples, preprocessor: Preprocessor, truth: pl.DataFrame, rule: Rule
 ) -> list[Case]:
@@ -137,7 +129,7 @@ def cases_of(
         rule: The planted rule.
     """
     codes = [code for event in EVENTS[rule] for code in (event.code, event.end_code) if code]
-    found = slots(inputs, preprocessor.max_measurements).partition_by(SAMPLE, as_dict=True)
+    found = preprocessor.kept(inputs).partition_by(SAMPLE, as_dict=True)
     cases = []
     for number in np.flatnonzero(samples.outcomes > 0.5):
         label = inputs.labels.row(int(number), named=True)

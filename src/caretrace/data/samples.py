@@ -130,6 +130,7 @@ class Preprocessor:
         values: Value scaling per code.
         static: Static features.
         max_measurements: Keep at most this many measurements per sample, the latest ones.
+        forget_hours: Measurements longer before the prediction time than this are not read; None reads all.
         texts: What gives texts their vectors; None where texts are not read. It is saved beside the rest
             (`data.text.save_encoder`), not by `to_dict`.
     """
@@ -138,11 +139,18 @@ class Preprocessor:
     values: QuantileScaler
     static: StaticFeatures
     max_measurements: int
+    forget_hours: float | None = None
     texts: TextReader | None = None
 
     @classmethod
     def fit(
-        cls, train: Inputs, *, static_prefixes: Sequence[str], min_samples: int, max_measurements: int
+        cls,
+        train: Inputs,
+        *,
+        static_prefixes: Sequence[str],
+        min_samples: int,
+        max_measurements: int,
+        forget_hours: float | None = None,
     ) -> Preprocessor:
         """Fit on the training split; no other split may be passed in.
 
@@ -151,23 +159,29 @@ class Preprocessor:
             static_prefixes: Code prefixes whose latest code is a static feature.
             min_samples: A code must occur in this many training samples to get a number.
             max_measurements: Latest measurements kept per sample.
+            forget_hours: Older measurements are not read; None reads all.
         """
-        timed = train.measurements.filter(_in_sequence())
+        timed = train.measurements.filter(_in_sequence(forget_hours))
         vocabulary = Vocabulary.fit(timed, min_samples)
         return cls(
             vocabulary,
             QuantileScaler.fit(timed, vocabulary),
             StaticFeatures.fit(train.measurements, len(train), static_prefixes),
             max_measurements,
+            forget_hours,
+        )
+
+    def kept(self, inputs: Inputs) -> pl.DataFrame:
+        """The rows of `inputs.measurements` that become measurements of samples, in the order of their slots."""
+        timed = inputs.measurements.filter(_in_sequence(self.forget_hours))
+        return timed.filter(
+            pl.int_range(pl.len(), 0, -1).over(SAMPLE, mapping_strategy="group_to_rows")
+            <= self.max_measurements
         )
 
     def transform(self, inputs: Inputs) -> Samples:
         """Arrays for any split."""
-        timed = inputs.measurements.filter(_in_sequence())
-        timed = timed.filter(
-            pl.int_range(pl.len(), 0, -1).over(SAMPLE, mapping_strategy="group_to_rows")
-            <= self.max_measurements
-        )
+        timed = self.kept(inputs)
         numbers = self.vocabulary.encode(timed[schema.CODE])
         raw = timed[schema.NUMERIC_VALUE].fill_null(float("nan")).to_numpy().astype(np.float64)
         values, mask = self.values.transform(numbers, raw)
@@ -203,6 +217,7 @@ class Preprocessor:
             "values": self.values.to_dict(),
             "static": self.static.to_dict(),
             "max_measurements": self.max_measurements,
+            "forget_hours": self.forget_hours,
         }
 
     @classmethod
@@ -213,9 +228,11 @@ class Preprocessor:
             QuantileScaler.from_dict(value["values"]),
             StaticFeatures.from_dict(value["static"]),
             int(value["max_measurements"]),
+            value.get("forget_hours"),
         )
 
 
-def _in_sequence() -> pl.Expr:
+def _in_sequence(forget_hours: float | None) -> pl.Expr:
     """Timed measurements; birth is a static feature (the age) and would only stretch the time axis."""
-    return pl.col(HOURS_BEFORE).is_not_null() & (pl.col(schema.CODE) != schema.BIRTH)
+    timed = pl.col(HOURS_BEFORE).is_not_null() & (pl.col(schema.CODE) != schema.BIRTH)
+    return timed if forget_hours is None else timed & (pl.col(HOURS_BEFORE) <= forget_hours)

@@ -21,6 +21,7 @@ from caretrace.errors import ConfigError
         ({"n_layers": -1}, "n_layers: got -1, it must be at least 1"),
         ({"n_bins": 0}, "n_bins: got 0"),
         ({"max_measurements": 0}, "max_measurements: got 0"),
+        ({"forget_hours": 0.0}, "forget_hours: got 0"),
         ({"dropout": 1.0}, r"dropout: got 1\.0, it must be at least 0 and below 1"),
         ({"code_dropout": -0.1}, r"code_dropout: got -0\.1"),
         ({"level_hours": (24.0, 0.0)}, r"level_hours \[24\.0, 0\.0\] and level_spread 0.25 must be positive"),

@@ -39,6 +39,8 @@ class MortalityConfig:
         screen: Codes are withheld from both readings unless they say more of the outcome than others do
             (`screening`): the penalty on a code, in multiples of the one that chance alone would pass in one of twenty
             cohorts. 0 reads every code, and so does `step_hours` 0.
+        forget_hours: Measurements longer before the prediction time than this are not read, so that an older stay
+            cannot stand in for this one; null reads the whole record.
         max_measurements: Latest measurements read per sample.
         min_samples: A code must occur in this many training samples to be known.
         landmark_half_life_hours: With several landmarks per stay, a label counts half as much in the loss as one so
@@ -70,6 +72,7 @@ class MortalityConfig:
     trees_hours: tuple[float, ...] = (24.0, 6.0)
     trees_weight: float = 2.0
     screen: float = 0.0
+    forget_hours: float | None = None
     max_measurements: int = 4096
     min_samples: int = 20
     landmark_half_life_hours: float | None = None
@@ -109,6 +112,10 @@ class MortalityConfig:
             raise ConfigError(
                 f"step_hours {self.step_hours} must not be negative and lookback_hours {self.lookback_hours} "
                 "must be positive"
+            )
+        if self.forget_hours is not None and not self.forget_hours > 0:
+            raise ConfigError(
+                f"forget_hours: got {self.forget_hours}, it must be positive, or null to read all"
             )
         if self.trees < 0 or not self.trees_weight > 0 or not all(hours > 0 for hours in self.trees_hours):
             raise ConfigError(

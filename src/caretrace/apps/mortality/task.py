@@ -71,6 +71,7 @@ class Mortality:
             static_prefixes=config.static,
             min_samples=min(config.min_samples, max(2, len(train) // 20)),
             max_measurements=config.max_measurements,
+            forget_hours=config.forget_hours,
         )
         return dataclasses.replace(fitted, texts=self._texts(train, config))
 
