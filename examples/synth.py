@@ -23,11 +23,11 @@ def main(out: Path, subjects: int = 3000) -> None:
     ingest("hospital-histories", out / "raw", out / "dataset")
 
     synth = load_application("synth")
-    quick = ["decoder.d_model=32", "decoder.n_layers=1", "fit.epochs=3", "judging.comparators=[marginals]"]
+    quick = ["latent.people=8", "latent.visits=8", "latent.iterations=8", "judging.comparators=[marginals]"]
     train(synth, Dataset(out / "dataset"), load(synth.config_class, None, quick), out / "run")
 
     figures = evaluate(synth, Run(out / "run"))
-    for name, values in {"decoder": figures["metrics"], **figures["comparators"]}.items():
+    for name, values in {figures["model"]: figures["metrics"], **figures["comparators"]}.items():
         print(f"{name:20} excess divergence of codes {values['excess_codes']['value']:.3f}")
     missed = [name for name, gate in figures["gates"].items() if not gate["passed"]]
     print(f"{len(missed)} of {len(figures['gates'])} gates missed:", *missed)
