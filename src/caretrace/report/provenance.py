@@ -1,14 +1,51 @@
-"""How a run was made, in rows: settings, versions, times."""
+"""How a run was made, in rows: settings, versions, times; and what the pages of all runs begin and end with."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from caretrace.report import wording
-from caretrace.report.record import Json, mapping
+from caretrace.report.charts import training
+from caretrace.report.quality import read_quality
+from caretrace.report.record import Json, RunRecord, mapping
 from caretrace.report.wording import readable
+
+
+def frame(
+    record: RunRecord, sections: Sequence[tuple[str, str]], limits: list[str], *, loss: str, title: str
+) -> dict[str, Any]:
+    """What the page of any run needs beside its own sections.
+
+    Args:
+        record: The run.
+        sections: Anchor and heading of each part of the page.
+        limits: What the model must not be used for.
+        loss: What the losses of training and tuning are, for their plot.
+        title: Of a run that has none.
+    """
+    run = record.run
+    return {
+        "title": str(run.get("title") or title),
+        "sections": sections,
+        "path": shlex.quote(str(record.path)),
+        "loss": training(record.epochs, {"train_loss": ("training", 1), "tuning_loss": ("tuning", 0)}, loss),
+        "quality": read_quality(record.quality),
+        "limits": limits,
+        "making": making(run),
+        "config": list(leaves(mapping(run, "config"))),
+    }
+
+
+def facts(run: Json, *own: str) -> list[str]:
+    """A few words for the head of a page: its own, then where the data came from, and when it was trained."""
+    return [
+        *own,
+        f"source {run['source']}" if run.get("source") else "",
+        f"trained {str(run['created_at'])[:10]}" if run.get("created_at") else "",
+    ]
 
 
 def making(run: Json) -> list[tuple[str, str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from markupsafe import Markup
 
 from caretrace import schema
 from caretrace.report import charts, page, story, wording
+from caretrace.report.provenance import leaves, making
 from caretrace.report.quality import read_quality
 from caretrace.report.record import EXPLANATIONS, FEWEST_POSITIVES, Json, RunRecord, mapping, read_run
 from caretrace.report.wording import decimal, finite, interval, metric, readable
@@ -108,8 +108,8 @@ def _values(record: RunRecord, explained: list[dict[str, str]]) -> dict[str, Any
         "members": f" One line per member of the ensemble ({members})." if members > 1 else "",
         "quality": read_quality(record.quality),
         "limits": story.limits(record),
-        "making": _making(run),
-        "config": list(_leaves(mapping(run, "config"))),
+        "making": making(run),
+        "config": list(leaves(mapping(run, "config"))),
         "commands": _commands(record),
         "drawings": drawings,
     }
@@ -284,28 +284,6 @@ def _subgroups(record: RunRecord) -> list[dict[str, Any]]:
     ]
 
 
-def _making(run: Json) -> list[tuple[str, str]]:
-    seconds = run.get("seconds")
-    times = seconds if isinstance(seconds, Mapping) else {"training": seconds} if seconds is not None else {}
-    rows = [
-        ("Application", run.get("application")),
-        ("Task", run.get("task")),
-        ("Source", run.get("source")),
-        ("Dataset", run.get("dataset")),
-        ("Dataset fingerprint (SHA-256)", run.get("fingerprint")),
-        ("Backbone", run.get("backbone")),
-        (
-            "Parameters",
-            wording.count(run.get("n_parameters")) if run.get("n_parameters") is not None else None,
-        ),
-        ("Seed", run.get("seed")),
-        ("Made at", run.get("created_at")),
-        ("Time taken", ", ".join(f"{readable(str(k))} {wording.duration(v)}" for k, v in times.items())),
-        ("Versions", ", ".join(f"{name} {value}" for name, value in mapping(run, "versions").items())),
-    ]
-    return [(name, _plain(value)) for name, value in rows if value not in (None, "", [], {})]
-
-
 def _commands(record: RunRecord) -> str:
     """Commands that make the run again, with every setting spelled out."""
     run, path = record.run, shlex.quote(str(record.path))
@@ -313,7 +291,7 @@ def _commands(record: RunRecord) -> str:
         f"caretrace train {_word(run, 'application', 'APP')} {_word(run, 'dataset', 'DATASET')} --out {path}"
     )
     options = [f"--task {_word(run, 'task', '')}"] if run.get("task") else []
-    for name, value in _leaves(mapping(run, "config")):
+    for name, value in leaves(mapping(run, "config")):
         if value not in ("", "null"):
             options.append(f"--set {shlex.quote(f'{name}={value}')}")
     train = " \\\n    ".join([train, *options])
@@ -322,16 +300,3 @@ def _commands(record: RunRecord) -> str:
 
 def _word(run: Json, key: str, placeholder: str) -> str:
     return shlex.quote(str(run[key])) if run.get(key) else placeholder
-
-
-def _leaves(values: Json, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Settings as dotted names with their values as YAML would read them."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
-
-
-def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)

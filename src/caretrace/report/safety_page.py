@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from caretrace.report import page
-from caretrace.report.charts import training
-from caretrace.report.provenance import leaves, making
-from caretrace.report.quality import read_quality
+from caretrace.report.provenance import facts, frame
 from caretrace.report.record import Json, mapping, read_run
 from caretrace.report.wording import decimal, interval
 
@@ -70,14 +67,14 @@ def render_safety_report(run: Path, limits: list[str], out: Path | None = None) 
     told, evaluation = record.run, record.evaluation or {}
     others = list(mapping(evaluation, "comparators"))
     values = {
-        "title": str(told.get("title") or "Safety"),
-        "facts": [
-            f"backbone {told['backbone']}" if told.get("backbone") else "",
-            f"source {told['source']}" if told.get("source") else "",
-            f"trained {str(told['created_at'])[:10]}" if told.get("created_at") else "",
-        ],
-        "sections": _SECTIONS,
-        "path": shlex.quote(str(record.path)),
+        **frame(
+            record,
+            _SECTIONS,
+            limits,
+            loss="Weighted loss, and tuning loss against the best constant",
+            title="Safety",
+        ),
+        "facts": facts(told, f"backbone {told['backbone']}" if told.get("backbone") else ""),
         "evaluated": bool(evaluation),
         "simulated": str(told.get("source") or "").startswith("hospital"),
         "lines": list(_lines(evaluation)),
@@ -85,15 +82,6 @@ def render_safety_report(run: Path, limits: list[str], out: Path | None = None) 
         "rows": list(_rows(evaluation, others)),
         "warnings": list(_warnings(evaluation)),
         "too_few": mapping(evaluation, "too_few"),
-        "loss": training(
-            record.epochs,
-            {"train_loss": ("training", 1), "tuning_loss": ("tuning", 0)},
-            "Weighted loss, and tuning loss against the best constant",
-        ),
-        "quality": read_quality(record.quality),
-        "limits": limits,
-        "making": making(told),
-        "config": list(leaves(mapping(told, "config"))),
     }
     return page.write(page.render("safety.html.j2", values), out or run / REPORT_FILE)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +9,7 @@ from typing import Any
 from caretrace.errors import BundleError
 from caretrace.files import read_json
 from caretrace.report import page, synth_charts, wording
-from caretrace.report.charts import training
-from caretrace.report.provenance import leaves, making
-from caretrace.report.quality import read_quality
+from caretrace.report.provenance import facts, frame
 from caretrace.report.record import Json, RunRecord, mapping, read_run
 from caretrace.report.synth_words import GROUPS, words_of
 from caretrace.report.wording import decimal, finite, interval
@@ -60,15 +57,12 @@ def _values(record: RunRecord, limits: list[str]) -> dict[str, Any]:
     names = [str(evaluation.get("model") or run.get("model") or "model"), *others]
     rows = list(_rows(evaluation, others))
     return {
-        "title": str(run.get("title") or "Synthetic subjects"),
-        "facts": [
+        **frame(record, _SECTIONS, limits, loss="Loss, nats per subject", title="Synthetic subjects"),
+        "facts": facts(
+            run,
             str(run.get("model") or ""),
-            f"source {run['source']}" if run.get("source") else "",
             f"{wording.count(run.get('n_train'))} training subjects" if run.get("n_train") else "",
-            f"trained {str(run['created_at'])[:10]}" if run.get("created_at") else "",
-        ],
-        "sections": _SECTIONS,
-        "path": shlex.quote(str(record.path)),
+        ),
         "lead": _lead(evaluation),
         "verdict": _verdict(evaluation),
         "groups": [
@@ -78,15 +72,6 @@ def _values(record: RunRecord, limits: list[str]) -> dict[str, Any]:
         "others": others,
         "likelihood": _likelihood(evaluation, names),
         **_drawn(drawn),
-        "loss": training(
-            record.epochs,
-            {"train_loss": ("training", 1), "tuning_loss": ("tuning", 0)},
-            "Loss, nats per subject",
-        ),
-        "quality": read_quality(record.quality),
-        "limits": limits,
-        "making": making(run),
-        "config": list(leaves(mapping(run, "config"))),
         "attrition": mapping(run, "attrition"),
     }
 
