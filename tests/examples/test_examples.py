@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 # A comparator that each example prints.
-BESIDE = {"mortality": "boosted_trees", "synth": "marginals"}
+BESIDE = {"mortality": "boosted_trees", "safety": "boosted_trees", "synth": "marginals", "vitals": "news2"}
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
 
 

@@ -13,7 +13,7 @@ APPS = {
     "mortality": "caretrace.apps.mortality.task",
     "safety": "caretrace.apps.safety.application",
     "synth": "caretrace.apps.synth.application",
-    "vitals": "caretrace.apps.vitals.app",
+    "vitals": "caretrace.apps.vitals.application",
 }
 
 

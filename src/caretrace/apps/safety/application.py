@@ -21,7 +21,7 @@ class Safety:
     title = "Safety of emergency care"
     summary = (
         "foresees crises of emergency departments 1, 8 and 24 hours ahead, ambulance delays, strain on groups of "
-        "staff, quality of handoffs and records, and adverse events"
+        "staff, quality of handoffs and records, and adverse events."
     )
 
     @property
