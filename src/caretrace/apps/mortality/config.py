@@ -93,7 +93,8 @@ class MortalityConfig:
         for name in ("d_model", "n_layers", "n_bins", "pooling_heads", "max_measurements", "min_samples"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name}: got {getattr(self, name)}, it must be at least 1")
-        for name in ("landmark_half_life_hours", "save_attention_every", "attention_megabytes"):
+        above = ("landmark_half_life_hours", "forget_hours", "save_attention_every", "attention_megabytes")
+        for name in above:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ConfigError(f"{name}: got {value}, it must be above 0, or null")
@@ -112,10 +113,6 @@ class MortalityConfig:
             raise ConfigError(
                 f"step_hours {self.step_hours} must not be negative and lookback_hours {self.lookback_hours} "
                 "must be positive"
-            )
-        if self.forget_hours is not None and not self.forget_hours > 0:
-            raise ConfigError(
-                f"forget_hours: got {self.forget_hours}, it must be positive, or null to read all"
             )
         if self.trees < 0 or not self.trees_weight > 0 or not all(hours > 0 for hours in self.trees_hours):
             raise ConfigError(

@@ -38,6 +38,7 @@ ECE_BOUND = 0.03
 COVERAGE_BOUNDS = (0.78, 0.82)
 FALSE_PER_WEEK = 1.0
 BINARY = ("adverse", "retention")
+_WEEK_HOURS, _FEWEST_WEEKS = 168, 4
 _LOWER_IS_BETTER = ("brier", "ece", "pinball")
 
 
@@ -199,10 +200,16 @@ def _reach(levels: Floats) -> Floats:
 
 
 def _groups(sequences: Sequences) -> NDArray[np.int64]:
-    """What is resampled together: the week; of staff the person, whose answers are alike."""
+    """What is resampled together: the week; of staff the person, whose answers are alike.
+
+    The day, where there are fewer than four weeks: an interval over one week would have no width.
+    """
     if sequences.kind == STAFF:
         return sequences.steps[schema.SUBJECT_ID].to_numpy()
-    return (sequences.steps[HOUR] // 168).cast(pl.Int64).to_numpy()
+    week = (sequences.steps[HOUR] // _WEEK_HOURS).cast(pl.Int64)
+    if week.n_unique() >= _FEWEST_WEEKS:
+        return week.to_numpy()
+    return (sequences.steps[HOUR] // 24).cast(pl.Int64).to_numpy()
 
 
 def _by_site(steps: pl.DataFrame, values: Floats) -> Floats:
