@@ -13,9 +13,17 @@ from caretrace.report.quality import read_quality
 from caretrace.report.record import Json, RunRecord, mapping
 from caretrace.report.wording import readable
 
+_SERIES = {"train_loss": ("training", 1), "tuning_loss": ("tuning", 0)}
+
 
 def frame(
-    record: RunRecord, sections: Sequence[tuple[str, str]], limits: list[str], *, loss: str, title: str
+    record: RunRecord,
+    sections: Sequence[tuple[str, str]],
+    limits: list[str],
+    *,
+    loss: str,
+    title: str,
+    series: dict[str, tuple[str, int]] | None = None,
 ) -> dict[str, Any]:
     """What the page of any run needs beside its own sections.
 
@@ -25,13 +33,14 @@ def frame(
         limits: What the model must not be used for.
         loss: What the losses of training and tuning are, for their plot.
         title: Of a run that has none.
+        series: Key of the log → name and colour of its line; training and tuning loss by default.
     """
     run = record.run
     return {
         "title": str(run.get("title") or title),
         "sections": sections,
         "path": shlex.quote(str(record.path)),
-        "loss": training(record.epochs, {"train_loss": ("training", 1), "tuning_loss": ("tuning", 0)}, loss),
+        "loss": training(record.epochs, series or _SERIES, loss),
         "quality": read_quality(record.quality),
         "limits": limits,
         "making": making(run),

@@ -1,29 +1,22 @@
-"""The report of a safety run: `RUN/report.html`, for somebody who leads a ward or a shift, from JSON on disk."""
+"""The report of a safety run, for somebody who leads a ward or a shift."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from caretrace.report import page
-from caretrace.report.provenance import facts, frame
-from caretrace.report.record import Json, mapping, read_run
-from caretrace.report.wording import decimal, interval
+from caretrace.report.figures_page import Cell, Part, Table, Words, gates_table, kept, render_figures_page
+from caretrace.report.record import Json, mapping
+from caretrace.report.wording import decimal
 
-REPORT_FILE = "report.html"
-
-_SECTIONS = (
-    ("summary", "In short"),
-    ("forecasts", "Forecasts"),
-    ("warnings", "Warnings"),
-    ("training", "Training"),
-    ("quality", "Data"),
-    ("limits", "Limits"),
-    ("making", "How it was made"),
+_WORDS = Words(
+    title="Safety of emergency care",
+    loss="Weighted loss, and tuning loss against the best constant",
+    note="It speaks of organisations and of groups; nobody is ranked. What would help is a question for the simulator, "
+    "not for this model.",
 )
 # Figure → what it means, in the order of the page.
-_WORDS = {
+_FIGURES = {
     "crisis_0_h_auroc": "Crisis now: how well hours are ranked (AUROC)",
     "crisis_1_h_auroc": "Crisis in 1 hour: ranking (AUROC)",
     "crisis_8_h_auroc": "Crisis in 8 hours: ranking (AUROC)",
@@ -39,8 +32,11 @@ _WORDS = {
     "fatigue_r2": "Sleepiness at the end of a duty: share foreseen (R²)",
     "burnout_r2": "Exhaustion: share foreseen (R²)",
     "retention_auroc": "Thinking of leaving: ranking (AUROC)",
+    "crisis_8_h_false_per_week": "False warnings a week and hospital, 8 hours ahead",
+    "delay_coverage_low": "Share within the 80 % range, at least",
+    "delay_coverage_high": "Share within the 80 % range, at most",
 }
-_NAMES = {
+_MODELS = {
     "boosted_trees": "boosted trees",
     "linear": "linear model",
     "nedocs": "NEDOCS alone",
@@ -50,40 +46,30 @@ _NAMES = {
 
 
 def render_safety_report(run: Path, limits: list[str], out: Path | None = None) -> Path:
-    """Write the HTML report of a safety run from what lies in its folder.
+    """Write the HTML report of a safety run from what lies in its folder; arguments as in `render_figures_page`."""
+    return render_figures_page(run, limits, _WORDS, _parts, out)
 
-    Args:
-        run: Run folder with at least `run.json`.
-        limits: What it must not be used for.
-        out: HTML file to write; `RUN/report.html` when None. An older report is replaced.
 
-    Returns:
-        The file written.
-
-    Raises:
-        BundleError: `run` is not a run folder, or a part of it is not readable.
-    """
-    record = read_run(run)
-    told, evaluation = record.run, record.evaluation or {}
+def _parts(evaluation: Json) -> list[Part]:
     others = list(mapping(evaluation, "comparators"))
-    values = {
-        **frame(
-            record,
-            _SECTIONS,
-            limits,
-            loss="Weighted loss, and tuning loss against the best constant",
-            title="Safety",
-        ),
-        "facts": facts(told, f"backbone {told['backbone']}" if told.get("backbone") else ""),
-        "evaluated": bool(evaluation),
-        "simulated": str(told.get("source") or "").startswith("hospital"),
-        "lines": list(_lines(evaluation)),
-        "others": [_NAMES.get(name, name) for name in others],
-        "rows": list(_rows(evaluation, others)),
-        "warnings": list(_warnings(evaluation)),
-        "too_few": mapping(evaluation, "too_few"),
-    }
-    return page.write(page.render("safety.html.j2", values), out or run / REPORT_FILE)
+    few = [
+        f"{name.replace('_', ' ').capitalize()} could not be judged: {why}."
+        for name, why in mapping(evaluation, "too_few").items()
+    ]
+    held_out = (
+        "Held-out time, which nothing was learned from. Below each figure is its 95 % interval, over weeks, or days "
+        "where there are fewer than four weeks (for staff, over people). Simpler models saw the same."
+    )
+    cost = (
+        "Each model warns from the threshold at which it reaches four of five hours of crisis. Hours of one false "
+        "warning in a row count once."
+    )
+    return [
+        Part("summary", "In short", list(_lines(evaluation))),
+        Part("forecasts", "What is foreseen, and how well", [held_out], [_figures(evaluation, others)], few),
+        Part("warnings", "What warnings would cost", [cost], [_warnings(evaluation)]),
+        Part("bounds", "Bounds", [], [gates_table(evaluation, _FIGURES)]),
+    ]
 
 
 def _lines(evaluation: Json) -> Iterator[str]:
@@ -91,63 +77,57 @@ def _lines(evaluation: Json) -> Iterator[str]:
     warned = mapping(mapping(mapping(evaluation, "warnings"), "caretrace"), "crisis_8_h")
     if warned:
         lead = warned.get("lead_hours")
+        first = f"; the first comes {float(lead):.0f} hours before the crisis, in the median" if lead else ""
         yield (
             f"Eight hours ahead, warnings that reach {100 * float(warned['recall']):.0f} of 100 hours of crisis are "
-            f"false {decimal(warned.get('false_per_week'))} times a week and hospital"
-            + (
-                f"; the first comes {float(lead):.0f} hours before the crisis, in the median."
-                if lead
-                else "."
-            )
+            f"false {decimal(warned.get('false_per_week'))} times a week and hospital{first}."
         )
     better = mapping(evaluation, "recommended")
-    ahead = sorted({_NAMES.get(str(name), str(name)) for name in better.values() if name != "caretrace"})
+    ahead = sorted({_MODELS.get(str(name), str(name)) for name in better.values() if name != "caretrace"})
     mine = [figure for figure, name in better.items() if name == "caretrace"]
     if better:
-        yield f"This model is ahead in {len(mine)} of {len(better)} figures" + (
-            f"; for the others, take what the table names: {', '.join(ahead)}." if ahead else "."
-        )
-    gates = mapping(evaluation, "gates")
-    missed = [
-        _WORDS.get(name) or name.replace("_", " ") for name, gate in gates.items() if not gate.get("passed")
-    ]
-    if gates:
-        yield (
-            f"{len(gates) - len(missed)} of {len(gates)} bounds kept."
-            + (f" Missed: {'; '.join(missed)}." if missed else "")
-        )
+        rest = f"; for the others, take what the table names: {', '.join(ahead)}" if ahead else ""
+        yield f"This model is ahead in {len(mine)} of {len(better)} figures{rest}."
+    yield from kept(evaluation, _FIGURES)
 
 
-def _rows(evaluation: Json, others: list[str]) -> Iterator[dict[str, Any]]:
+def _figures(evaluation: Json, others: list[str]) -> Table:
     """A row per figure: ours with its interval, the others, and which one to use."""
     ours, better = mapping(evaluation, "metrics"), mapping(evaluation, "recommended")
-    for name, words in _WORDS.items():
-        figure = mapping(ours, name)
-        if not figure:
-            continue
-        each = [mapping(mapping(mapping(evaluation, "comparators"), other), name) for other in others]
-        yield {
-            "name": name,
-            "label": words,
-            "value": decimal(figure.get("value")),
-            "interval": interval(figure),
-            "others": [
-                {"value": decimal(o.get("value")) if o else "–", "interval": interval(o) if o else ""}
-                for o in each
+    theirs = [mapping(mapping(evaluation, "comparators"), other) for other in others]
+    rows = [
+        (
+            words,
+            [
+                Cell.of(mapping(ours, name)),
+                *(Cell.of(mapping(each, name)) for each in theirs),
+                Cell(_MODELS.get(str(better[name]), str(better[name])) if name in better else ""),
             ],
-            "use": _NAMES.get(str(better[name]), str(better[name])) if name in better else "",
-        }
+        )
+        for name, words in _FIGURES.items()
+        if mapping(ours, name)
+    ]
+    return Table(("Figure", "this model", *(_MODELS.get(name, name) for name in others), "use"), rows)
 
 
-def _warnings(evaluation: Json) -> Iterator[dict[str, str]]:
+def _warnings(evaluation: Json) -> Table:
     """A row per model and horizon."""
-    for model, each in mapping(evaluation, "warnings").items():
-        for target, found in each.items():
-            yield {
-                "model": _NAMES.get(model, model),
-                "horizon": target.split("_")[1],
-                "recall": decimal(found.get("recall")),
-                "false": decimal(found.get("false_per_week")),
-                "precision": decimal(found.get("precision")),
-                "lead": decimal(found.get("lead_hours")),
-            }
+    rows = [
+        (
+            _MODELS.get(model, model),
+            [
+                Cell(target.split("_")[1]),
+                *(
+                    Cell(decimal(found.get(name)))
+                    for name in ("recall", "false_per_week", "precision", "lead_hours")
+                ),
+            ],
+        )
+        for model, each in mapping(evaluation, "warnings").items()
+        for target, found in each.items()
+    ]
+    head = (
+        "Model", "hours ahead", "crises reached", "false warnings a week and hospital", "warned hours that were right",
+        "hours from first warning to crisis",
+    )  # fmt: skip
+    return Table(head, rows)

@@ -56,6 +56,12 @@ class Vitals:
 
         return predict(run, dataset, out, split=split, progress=progress)
 
+    def report(self, run: Run, out: Path | None) -> Path:
+        """The page of a run."""
+        from caretrace.report.vitals_page import render_vitals_report
+
+        return render_vitals_report(run.path, self.limits(run.read()["source"]), out)
+
     def limits(self, source: str) -> list[str]:
         """What a model of this application must not be used for."""
         general = [
