@@ -250,7 +250,7 @@ def test_a_copy_is_guarded_by_its_own_screen(with_screen: MortalityModel) -> Non
 
 def test_settings() -> None:
     named = load(MortalityConfig, find_config(APPLICATION, Path("explained")))
-    assert named == dataclasses.replace(MortalityConfig(), screen=STRENGTH)
+    assert named == dataclasses.replace(MortalityConfig(), screen=STRENGTH, forget_hours=48.0)
     assert build(config(screen=0.0)).screen is None
     assert build(config(screen=STRENGTH, step_hours=0.0)).screen is None
     with pytest.raises(ConfigError, match="screen: got -1"):
