@@ -10,7 +10,7 @@ from caretrace.errors import ConfigError, unknown_name
 
 # Name → module that offers `APPLICATION`; imported only when asked for.
 APPS = {
-    "mortality": "caretrace.apps.mortality.task",
+    "mortality": "caretrace.apps.mortality.application",
     "safety": "caretrace.apps.safety.application",
     "synth": "caretrace.apps.synth.application",
     "vitals": "caretrace.apps.vitals.application",
