@@ -1,0 +1,1 @@
+"""What bounds a request before any route sees it: size, depth, time, rate, origin."""

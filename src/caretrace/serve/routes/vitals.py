@@ -1,0 +1,7 @@
+"""Routes of vitals."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+router = APIRouter(tags=["vitals"])
