@@ -1,9 +1,10 @@
 """Is one run better than others? Paired differences on the subjects that all of them were evaluated on.
 
-    python benchmarks/compare_runs.py RUN OTHER [OTHER ...]
+    python benchmarks/compare_runs.py RUN OTHER [OTHER ...] [--by-landmark]
 
 Reads what `caretrace evaluate` wrote into each run (`evaluation/predictions.parquet`). Prints AUROC and AUPRC of each
-with 95 % intervals over 1,000 resamples of subjects, and RUN less each other on the same resamples.
+with 95 % intervals over 1,000 resamples of subjects, and RUN less each other on the same resamples; on request also
+for the first, second, … prediction of each subject alone.
 """
 
 import argparse
@@ -19,17 +20,29 @@ _KEY = [schema.SUBJECT_ID, schema.PREDICTION_TIME]
 
 
 def main() -> None:
-    """One line per run, then one per difference."""
+    """Read the runs and compare them."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("runs", nargs="+", type=Path)
-    runs = parser.parse_args().runs
+    parser.add_argument("--by-landmark", action="store_true", help="each subject's nth prediction alone, too")
+    asked = parser.parse_args()
+    runs = asked.runs
     names = [run.name for run in runs]
     table = read(runs[0]).rename({schema.PREDICTED_PROBABILITY: names[0]})
     for run, name in zip(runs[1:], names[1:], strict=True):
         other = read(run).rename({schema.PREDICTED_PROBABILITY: name}).drop(schema.BOOLEAN_VALUE)
         table = table.join(other, on=_KEY, how="inner", validate="1:1")
+    show(table, names)
+    if asked.by_landmark:
+        nth = pl.col(schema.PREDICTION_TIME).rank("ordinal").over(schema.SUBJECT_ID)
+        for number, part in sorted(table.with_columns(nth=nth).partition_by("nth", as_dict=True).items()):
+            print(f"\nprediction {number[0]} of each subject")
+            show(part, names)
+
+
+def show(table: pl.DataFrame, names: list[str]) -> None:
+    """One line per run, then one per difference."""
     labels = table[schema.BOOLEAN_VALUE].to_numpy()
     scores = {name: table[name].cast(pl.Float64).to_numpy() for name in names}
     subjects = table[schema.SUBJECT_ID].to_numpy()
