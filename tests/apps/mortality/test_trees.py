@@ -1,6 +1,7 @@
 """The trees in tensors against LightGBM's own predictions, and what a model with them can be asked."""
 
 import dataclasses
+import sys
 
 import lightgbm
 import numpy as np
@@ -69,9 +70,13 @@ def test_a_sample_that_counts_for_nothing_is_not_learned_from() -> None:
 
 
 def test_a_float32_lies_on_the_same_side_of_the_rounded_threshold() -> None:
-    for threshold in (0.1, 0.3, 1 / 3, -0.7, 0.5):
+    for threshold in (0.1, 0.3, 1 / 3, -0.7, 0.5, sys.float_info.max):
         rounded = np.float32(trees._below(threshold))
-        for value in (rounded, np.nextafter(rounded, np.float32(2)), np.nextafter(rounded, np.float32(-2))):
+        for value in (
+            rounded,
+            np.nextafter(rounded, np.float32(np.inf)),
+            np.nextafter(rounded, np.float32(-np.inf)),
+        ):
             assert (value <= rounded) == (float(value) <= threshold)
 
 

@@ -130,5 +130,6 @@ class TreeReading(nn.Module):
 
 def _below(threshold: float) -> float:
     """The largest float32 that is not above: a float32 is at most this exactly if it is at most the threshold."""
-    found = np.float32(threshold)
+    with np.errstate(over="ignore"):  # LightGBM asks "is it there at all?" with the largest float64
+        found = np.float32(threshold)
     return float(np.nextafter(found, np.float32(-np.inf)) if float(found) > threshold else found)
