@@ -12,11 +12,11 @@ from sklearn.linear_model import LogisticRegression
 
 from caretrace.application.configs import find_config
 from caretrace.apps.mortality import screening
+from caretrace.apps.mortality.application import APPLICATION
 from caretrace.apps.mortality.config import MortalityConfig
 from caretrace.apps.mortality.explanation import MortalityScore
 from caretrace.apps.mortality.model import MortalityModel
 from caretrace.apps.mortality.screening import Screen
-from caretrace.apps.mortality.application import APPLICATION
 from caretrace.config import load
 from caretrace.data.samples import Samples
 from caretrace.data.vocabulary import UNKNOWN
