@@ -105,7 +105,7 @@ class City:
             site.wards.fill(rng)
         self.fleet = Fleet(config.flow, self.agenda, self.sites, self.done)
         for site in self.sites:
-            site.fleet = self.fleet
+            site.handed_over = self.fleet.handed_over
         self.day: Day
         self.duties: Duties
         self.before: Duties | None = None
@@ -150,7 +150,7 @@ class City:
         other.fleet = _copy_fleet(self.fleet, other, copies)
         owners: dict[int, Any] = {id(self.fleet): other.fleet}
         for old, new in zip(self.sites, other.sites, strict=True):
-            new.fleet = other.fleet
+            new.handed_over = other.fleet.handed_over
             owners |= {id(old): new, id(old.wards): new.wards}
         now = self.hour * HOUR
         for moment, action, value in self.agenda.pending():
@@ -336,7 +336,7 @@ def _copy_site(site: Site, city: City, copies: _Copies) -> Site:
         setattr(wards, name, collections.deque(copies.of(case) for case in getattr(site.wards, name)))
     other = copy.copy(site)
     other.agenda, other.wards, other.done, other.recent = city.agenda, wards, city.done, site.recent.copy()
-    wards.site = other
+    wards.bed_ready = other.bed_ready
     for name in ("for_place", "for_physician"):
         setattr(other, name, [(level, n, copies.of(case)) for level, n, case in getattr(site, name)])
     for name in ("boarders", "held"):

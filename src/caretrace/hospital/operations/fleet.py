@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import collections
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caretrace.hospital.operations.agenda import Agenda
 from caretrace.hospital.operations.case import Case
 from caretrace.hospital.operations.config import Flow
-
-if TYPE_CHECKING:
-    from caretrace.hospital.operations.site import Site
+from caretrace.hospital.operations.site import Site
 
 
 class Fleet:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import heapq
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from caretrace.hospital.operations.agenda import Agenda
 from caretrace.hospital.operations.case import Case
@@ -14,12 +15,9 @@ from caretrace.hospital.operations.crisis import SUSTAINED_HOURS
 from caretrace.hospital.operations.profiles import MAX_WAIT_MINUTES
 from caretrace.hospital.operations.wards import Wards
 
-if TYPE_CHECKING:
-    from caretrace.hospital.operations.fleet import Fleet
-
 
 class Site:
-    """An emergency department and its state.
+    """An emergency department and its state; `handed_over` is told when it has taken over from a crew.
 
     `shift` is what the staff on duty are like: sleepiness, overtime share, share of duties of 12 h or more,
     share burnt out. It is set with `nurses`, `physicians` and `outage` at the start of each hour.
@@ -41,9 +39,9 @@ class Site:
         self.flow = flow
         self.agenda = agenda
         self.wards = wards
-        wards.site = self
+        wards.bed_ready = self.bed_ready
         self.done = done
-        self.fleet: Fleet
+        self.handed_over: Callable[[Any], None]
         self.nurses = self.physicians = 1
         self.shift: tuple[float, ...] = (5.0, 0.0, 0.0, 0.26)
         self.tired_factor = 1.0
@@ -192,7 +190,7 @@ class Site:
 
     def _hand_over(self, case: Case) -> None:
         del self.held[case.number]
-        self.agenda.after(case.handoff_minutes, self.fleet.handed_over, case)
+        self.agenda.after(case.handoff_minutes, self.handed_over, case)
 
     def _assess(self, case: Case) -> None:
         self.seeing += 1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import math
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
@@ -15,14 +16,11 @@ from caretrace.hospital.operations.case import Case
 from caretrace.hospital.operations.config import OperationsConfig
 from caretrace.hospital.operations.demand import LONGEST_STAY_DAYS
 
-if TYPE_CHECKING:
-    from caretrace.hospital.operations.site import Site
-
 DAY = 1440.0
 
 
 class Wards:
-    """The beds of one hospital.
+    """The beds of one hospital; `bed_ready` is told of whoever has been given one.
 
     Args:
         config: The city.
@@ -35,7 +33,7 @@ class Wards:
         self.flow = config.flow
         self.agenda = agenda
         self.monday = monday
-        self.site: Site
+        self.bed_ready: Callable[[Case], None]
         flow = config.flow
         admissions = profiles.daily_visits(flow, config.sites) * weight * ADMITTED
         self.planned_per_day = admissions * flow.elective_share
@@ -78,7 +76,7 @@ class Wards:
                 self.intensive_waiting.append(case)
         elif self.busy < self.beds:
             self._take(case)
-            self.site.bed_ready(case)
+            self.bed_ready(case)
         else:
             self.waiting.append(case)
 
@@ -92,7 +90,7 @@ class Wards:
         elif self.waiting:
             case = self.waiting.popleft()
             self._take(case)
-            self.site.bed_ready(case)
+            self.bed_ready(case)
 
     def intensive_free(self, _event: Any) -> None:
         """An intensive bed can be used again."""
@@ -137,7 +135,7 @@ class Wards:
             self.agenda.now + hours + case.ward_days * DAY, case.discharge_hour, bool(case.stays_weekend)
         )
         self.agenda.after(hours, self.intensive_over, case)
-        self.site.bed_ready(case)
+        self.bed_ready(case)
 
     def _step_down(self, case: Case) -> None:
         self.busy += 1
