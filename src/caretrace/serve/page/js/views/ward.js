@@ -1,0 +1,202 @@
+// The ward at a glance: who needs somebody, and every bed in its place.
+
+import { get } from "../api.js";
+import { fill, h, roving, say } from "../dom.js";
+import * as live from "../live.js";
+import { age, clock, known, number, reason, risk, seconds, SHORT, state } from "../words.js";
+
+const SHOWN = ["hr", "spo2", "resp", "sbp", "temp"];
+const REFRESH = 10_000; // the stream tells what changes; asking again now and then rights what was missed
+
+export async function open(main, { query }) {
+  const wards = await get("wards");
+  const names = wards.map((each) => each.ward);
+  const name = names.includes(query.get("ward")) ? query.get("ward") : names[0];
+  if (name === undefined) {
+    fill(main, h("h1", {}, "Ward"), h("p", { class: "missing" },
+      "No samples yet. Send some to POST /vitals, or start with caretrace demo and then caretrace serve demo."));
+    return null;
+  }
+  const ward = new Ward(main, name, names);
+  await ward.refresh();
+  ward.start();
+  return () => ward.stop();
+}
+
+class Ward {
+  constructor(main, name, names) {
+    this.name = name;
+    this.beds = new Map();
+    this.tiles = new Map();
+    this.facts = h("p", { class: "facts" });
+    this.counts = h("ul", { class: "counts", "aria-label": "Beds by state" });
+    this.attention = h("ol", { class: "attention" });
+    this.calm = h("p", { class: "muted" }, "Nobody: no alarm is waiting.");
+    this.grid = h("ul", { class: "grid", "aria-describedby": "grid-how" });
+    roving(this.grid, "a.tile");
+    roving(this.attention, "a");
+    const choose = h("select", { id: "ward", onchange: () => { location.hash = `#/ward?ward=${encodeURIComponent(choose.value)}`; } },
+      names.map((each) => h("option", { value: each, selected: each === name }, each)));
+    fill(main,
+      h("div", { class: "head" }, h("h1", {}, `Ward ${name}`), names.length > 1 ? [h("label", { for: "ward" }, "Other ward"), choose] : null),
+      this.facts, this.counts,
+      h("section", { class: "panel", "aria-labelledby": "attention-h" }, h("h2", { id: "attention-h" }, "Who needs somebody now"), this.calm, this.attention),
+      h("section", { "aria-labelledby": "grid-h" },
+        h("h2", { id: "grid-h" }, "All beds"),
+        h("p", { class: "muted small", id: "grid-how" }, "Arrow keys move between beds, Enter opens one."), this.grid));
+  }
+
+  start() {
+    live.follow(this.name);
+    this.ends = [
+      live.on("samples", (data) => this.samples(data)),
+      live.on("alarm", () => this.soon()),
+    ];
+    this.ticking = setInterval(() => this.tick(), 1000);
+    this.asking = setInterval(() => this.refresh().catch(() => {}), REFRESH);
+  }
+
+  stop() {
+    for (const end of this.ends) end();
+    clearInterval(this.ticking);
+    clearInterval(this.asking);
+    clearTimeout(this.waiting);
+  }
+
+  /** An alarm changed: one request for however many did. */
+  soon() {
+    clearTimeout(this.waiting);
+    this.waiting = setTimeout(() => this.refresh().catch(() => {}), 300);
+  }
+
+  async refresh() {
+    const told = await get(`ward?ward=${encodeURIComponent(this.name)}`);
+    live.setClock(told.time, told.replay?.speed ?? 1);
+    this.replay = told.replay;
+    this.beds = new Map(told.beds.map((bed) => [String(bed.subject_id), bed]));
+    this.show();
+  }
+
+  samples({ time, beds }) {
+    for (const [subject, values] of Object.entries(beds ?? {})) {
+      const bed = this.beds.get(subject);
+      if (!bed) continue;
+      bed.values = { ...bed.values, ...values };
+      bed.last_sample = time;
+      if (bed.state === "stale") this.soon();
+      this.tiles.get(subject)?.update(bed);
+    }
+  }
+
+  show() {
+    const sorted = [...this.beds.values()].sort((a, b) => String(a.bed).localeCompare(String(b.bed), "en", { numeric: true }));
+    if (sorted.length !== this.tiles.size || sorted.some((bed) => !this.tiles.has(String(bed.subject_id)))) {
+      this.tiles = new Map(sorted.map((bed) => [String(bed.subject_id), new Tile(bed)]));
+      fill(this.grid, [...this.tiles.values()].map((tile, index) => {
+        tile.link.tabIndex = index ? -1 : 0;
+        return tile.item;
+      }));
+    }
+    for (const bed of sorted) this.tiles.get(String(bed.subject_id)).update(bed);
+    this.triage(sorted);
+    this.tick();
+  }
+
+  triage(sorted) {
+    const waiting = sorted.filter((bed) => state(bed.state).rank < 4)
+      .sort((a, b) => state(a.state).rank - state(b.state).rank || (b.risk?.value ?? 0) - (a.risk?.value ?? 0));
+    this.calm.hidden = waiting.length > 0;
+    const sign = JSON.stringify(waiting.map((bed) => [bed.subject_id, bed.state, bed.alarms?.map((each) => [each.id, each.state])]));
+    if (sign !== this.sign) { // otherwise the focus would be lost every ten seconds
+      this.sign = sign;
+      const at = this.attention.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+      fill(this.attention, waiting.map((bed, index) => entry(bed, index)));
+      this.attention.querySelector(at ? `a[href="${CSS.escape(at)}"]` : "none")?.focus();
+    }
+    const tally = Object.groupBy ? Object.groupBy(sorted, (bed) => bed.state) : grouped(sorted);
+    fill(this.counts, Object.keys(tally).sort((a, b) => state(a).rank - state(b).rank).map((each) =>
+      h("li", {}, chip(each, `${tally[each].length} ${state(each).word.toLowerCase()}`))));
+  }
+
+  tick() {
+    const replayed = this.replay ? ` · simulated recordings, replayed at ${this.replay.speed} times their speed` : "";
+    say(this.facts, `${this.beds.size} beds · ${clock(live.now())} UTC${replayed}`);
+    say(document.getElementById("simulated"), this.replay ? "Simulated patients: nobody here exists." : "");
+    for (const [subject, bed] of this.beds) this.tiles.get(subject)?.age(bed);
+  }
+}
+
+class Tile {
+  constructor(bed) {
+    this.chip = h("span", { class: "chip" });
+    this.reason = h("span", { class: "reason" });
+    this.values = Object.fromEntries(SHOWN.map((name) => [name, h("b", {})]));
+    this.signs = h("span", { class: "signs" }, SHOWN.map((name) => h("span", {}, h("i", {}, SHORT[name]), " ", this.values[name])));
+    this.risk = h("span", { class: "risk" });
+    this.bar = interval();
+    this.when = h("span", { class: "when" });
+    this.link = h("a", { class: "tile", href: `#/bed/${bed.subject_id}` },
+      h("span", { class: "row" }, h("strong", {}, bed.bed ?? bed.subject_id), this.chip),
+      this.reason, this.signs, this.risk, this.bar, this.when);
+    this.item = h("li", {}, this.link);
+  }
+
+  update(bed) {
+    const { word, sign } = state(bed.state);
+    this.link.className = `tile ${bed.state}`;
+    this.chip.className = `chip ${bed.state}`;
+    say(this.chip, `${sign} ${word}`);
+    say(this.reason, words(bed));
+    for (const name of SHOWN) say(this.values[name], number(bed.values?.[name], name === "temp" ? 1 : 0));
+    say(this.risk, bed.risk ? `Risk ${risk(bed.risk)}` : "Risk not known yet");
+    placed(this.bar, bed.risk);
+    this.age(bed);
+  }
+
+  age(bed) {
+    const old = live.now() - seconds(bed.last_sample);
+    say(this.when, known(old) ? `${bed.state === "stale" ? "▲ last sample " : "Sample "}${age(old)} old` : "▲ no sample yet");
+  }
+}
+
+/** "Sudden change", or of several alarms the most urgent and how many more. */
+function words(bed) {
+  const alarms = [...(bed.alarms ?? [])].sort((a, b) => state(a.state).rank - state(b.state).rank);
+  if (!alarms.length) return "";
+  return reason(alarms[0].reason) + (alarms.length > 1 ? ` and ${alarms.length - 1} more` : "");
+}
+
+function entry(bed, index) {
+  const alarm = [...(bed.alarms ?? [])].sort((a, b) => state(a.state).rank - state(b.state).rank)[0];
+  return h("li", {}, h("a", { href: `#/bed/${bed.subject_id}`, tabindex: index ? "-1" : "0" },
+    chip(bed.state), h("strong", {}, bed.bed ?? bed.subject_id),
+    h("span", {}, alarm?.words ?? words(bed) ?? ""),
+    h("span", { class: "muted" }, alarm ? `since ${clock(alarm.raised)}` : ""),
+    h("span", { class: "muted" }, bed.risk ? `risk ${risk(bed.risk)}` : "")));
+}
+
+export function chip(name, text) {
+  const { word, sign } = state(name);
+  return h("span", { class: `chip ${name}` }, `${sign} ${text ?? word}`);
+}
+
+/** A track from 0 to 100 % with the interval as a bar and the value as a stroke; the text beside it says the same. */
+export function interval() {
+  return h("span", { class: "interval", "aria-hidden": "true" }, h("span", {}), h("b", {}));
+}
+
+export function placed(bar, value) {
+  bar.classList.toggle("none", !known(value?.value));
+  if (!known(value?.value)) return bar;
+  const [low, high] = known(value.low) && known(value.high) ? [value.low, value.high] : [value.value, value.value];
+  bar.firstChild.style.setProperty("left", `${100 * low}%`);
+  bar.firstChild.style.setProperty("width", `${100 * (high - low)}%`);
+  bar.lastChild.style.setProperty("left", `${100 * value.value}%`);
+  return bar;
+}
+
+function grouped(beds) {
+  const found = {};
+  for (const bed of beds) (found[bed.state] ??= []).push(bed);
+  return found;
+}
