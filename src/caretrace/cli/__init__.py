@@ -30,6 +30,8 @@ VERBS = {
     "explain": "caretrace.cli.explain",
     "generate": "caretrace.cli.generate",
     "report": "caretrace.cli.report",
+    "serve": "caretrace.cli.serve",
+    "token": "caretrace.cli.token",
     "bench": "caretrace.cli.bench",
 }
 

@@ -44,19 +44,17 @@ class Limits:
 
 @dataclasses.dataclass(frozen=True)
 class Retention:
-    """How long the store keeps what; null for ever.
+    """How long the store keeps what; null for ever. The audit is never shortened.
 
     Args:
         samples_days: Vital signs.
         scores_days: Scores of the models.
         alarms_days: Alarms with their history.
-        audit_days: Entries of the audit; whole months are put away, the chain goes on.
     """
 
     samples_days: float | None = 30.0
     scores_days: float | None = 30.0
     alarms_days: float | None = 365.0
-    audit_days: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)

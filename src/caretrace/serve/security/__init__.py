@@ -1,5 +1,5 @@
 """Who asks, what they may do, and what is written down about it."""
 
-from caretrace.serve.security.caller import Caller, caller, require
+from caretrace.serve.security.caller import Caller, Who, caller, record, refuse, require
 
-__all__ = ["Caller", "caller", "require"]
+__all__ = ["Caller", "Who", "caller", "record", "refuse", "require"]

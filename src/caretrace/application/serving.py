@@ -1,0 +1,34 @@
+"""What `serve` and the `api.py` of an application agree on.
+
+An application that is served may have a module `api` beside its `application`, which offers any of
+
+- `router(desk)`: a FastAPI router of its own, such as `POST /predict/<name>`;
+- `open_run(run)`: whatever answers its questions, made once when the service starts; torch may be imported here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Desk(Protocol):
+    """Where an application's routes get what is not theirs."""
+
+    def opened(self, application: str, bundle: str | None = None) -> Any:
+        """What `open_run` made of a run that is served: of a bundle, or of the first one of the application."""
+        ...
+
+    async def compute(self, work: Callable[[], T]) -> T:
+        """Do work that holds a processor for long, beside the loop that answers requests."""
+        ...
+
+    async def reads(self, request: Any, what: str, subjects: list[int]) -> None:
+        """Write into the audit whose data is answered about; no answer without it."""
+        ...
+
+    def permit(self, action: str) -> Any:
+        """A dependency that lets pass only who may do this."""
+        ...
