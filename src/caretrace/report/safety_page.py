@@ -41,6 +41,9 @@ _MODELS = {
     "linear": "linear model",
     "nedocs": "NEDOCS alone",
     "season": "season and hour",
+    "holt_winters": "Holt-Winters",
+    "week_ago": "same hour a week ago",
+    "network": "network without trees",
     "caretrace": "this model",
 }
 

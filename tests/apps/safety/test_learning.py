@@ -13,6 +13,7 @@ from caretrace.apps.safety.evaluate import judge
 from caretrace.apps.safety.hospital_steps import CRISIS
 from caretrace.apps.safety.learning import fit_ensemble, predict
 from caretrace.apps.safety.model import TASKS, SafetyModel, StepBatch
+from caretrace.apps.safety.seasonal import HOLT_WINTERS, WEEK_AGO
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR, PATHWAY, SEQUENCE, STAFF, Scaling, Sequences
 from caretrace.backbones import BACKBONES
 from caretrace.errors import ConfigError
@@ -127,7 +128,7 @@ def test_comparators_give_chances_of_levels_and_come_back_from_disk(kinds, scali
         "linear": comparators.predict_linear(back[comparators.LINEAR], tables[1]),
         **comparators.predict_tables(back["tables"], tuning),
     }
-    assert set(models) == {"trees", "linear", comparators.NEDOCS, comparators.SEASON}
+    assert set(models) == {"trees", "linear", comparators.NEDOCS, comparators.SEASON, HOLT_WINTERS, WEEK_AGO}
     for name, each in models.items():
         for target in CRISIS:
             assert each[target].shape == (len(tuning.steps), 5), name

@@ -2,7 +2,7 @@
 
 `boosted trees` (LightGBM) and `linear` (logistic or least squares) read what stands at a step, and for hospitals what
 stood some hours before. For crises there are also `nedocs`, which looks at the crowding score alone and lets it
-persist, and `season`, which knows hospital and hour of the week.
+persist, `season`, which knows hospital and hour of the week, and those of `seasonal`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 
 from caretrace.apps.safety.hospital_steps import CRISIS, LEVELS
 from caretrace.apps.safety.model import QUANTILES
+from caretrace.apps.safety.seasonal import fit_seasonal, frequencies, predict_seasonal
 from caretrace.apps.safety.sequences import HOSPITAL, SEQUENCE, Sequences
 from caretrace.errors import BundleError
 
@@ -212,24 +213,25 @@ def fit_tables(train: Sequences) -> dict[str, Any]:
     bins = {NEDOCS: np.digitize(nedocs, edges), SEASON: _season(train, sites)}
     counts = {
         kind: {
-            name: _frequencies(
+            name: frequencies(
                 place, _column(train, name), len(edges) + 1 if kind == NEDOCS else len(sites) * _HOURS_OF_WEEK
             ).tolist()
             for name in CRISIS
         }
         for kind, place in bins.items()
     }
-    return {"edges": edges.tolist(), "sites": sites, "shares": counts}
+    return {"edges": edges.tolist(), "sites": sites, "shares": counts, "seasonal": fit_seasonal(train)}
 
 
 def predict_tables(tables: Mapping[str, Any], sequences: Sequences) -> dict[str, dict[str, Floats]]:
     """Model → target → `[step, level]`."""
     nedocs = np.digitize(sequences.steps["STATE//nedocs"].to_numpy(), tables["edges"])
     places = {NEDOCS: nedocs, SEASON: _season(sequences, tables["sites"])}
-    return {
+    found = {
         kind: {name: np.asarray(shares)[places[kind]] for name, shares in each.items()}
         for kind, each in tables["shares"].items()
     }
+    return found | predict_seasonal(tables["seasonal"], sequences)
 
 
 def save(
@@ -306,12 +308,3 @@ def _turn(sequences: Sequences, name: str, parts: int) -> NDArray[np.int64]:
     """Which part of a circle a sine and a cosine point at."""
     sine, cosine = (sequences.steps[f"{name}_{part}"].to_numpy() for part in ("sin", "cos"))
     return np.rint(np.arctan2(sine, cosine) / (2 * np.pi) * parts).astype(np.int64) % parts
-
-
-def _frequencies(place: NDArray[np.int64], level: Floats, count: int) -> Floats:
-    """`[place, level]`, with one imagined hour of the average mixed in."""
-    rows = ~np.isnan(level)
-    overall = np.bincount(level[rows].astype(int), minlength=LEVELS) / max(1, rows.sum())
-    out = np.tile(overall, (count, 1))
-    np.add.at(out, (place[rows], level[rows].astype(int)), 1.0)
-    return out / out.sum(1, keepdims=True)

@@ -52,6 +52,7 @@ class SafetyConfig:
         most_pathways: Pathways kept for training, drawn at random; a city has half a million a year.
         learned_weights: Weigh the tasks by their uncertainty (Kendall et al. 2018); otherwise equally.
         members: Models in the ensemble, each from its own seed; their probabilities are averaged.
+        blend: Mix boosted trees into the network, per target as much as the tuning blocks ask for.
         model: Size and parts.
         descent: How the model is fitted.
     """
@@ -64,6 +65,7 @@ class SafetyConfig:
     most_pathways: int = 60_000
     learned_weights: bool = True
     members: int = 1
+    blend: bool = True
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
     descent: DescentConfig = dataclasses.field(
         default_factory=lambda: DescentConfig(epochs=25, patience=6, learning_rate=3e-3, schedule="plateau")

@@ -9,6 +9,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from caretrace import schema
+from caretrace.apps.safety.finishing import CRISIS_LEVEL, RECALL, reach
 from caretrace.apps.safety.hospital_steps import CRISIS, HORIZONS_HOURS
 from caretrace.apps.safety.model import QUANTILES
 from caretrace.apps.safety.reading import Kinds
@@ -30,8 +31,6 @@ Floats = NDArray[np.float64]
 Predictions = dict[str, dict[str, dict[str, Floats]]]
 
 OURS = "caretrace"
-CRISIS_LEVEL = 3  # critical or breakdown
-RECALL = 0.8
 # Gates of the simulated city; figures of another dataset are held against the same.
 AUROC_BOUNDS = {"crisis_1_h": 0.98, "crisis_8_h": 0.88, "crisis_24_h": 0.82}
 ECE_BOUND = 0.03
@@ -83,7 +82,7 @@ class _Verdict:
         value = value[rows]
         try:
             if target in CRISIS:
-                scores = {name: _reach(each) for name, each in found.items()}
+                scores = {name: reach(each) for name, each in found.items()}
                 self._binary(target, value >= CRISIS_LEVEL, scores, group)
             elif target in BINARY:
                 self._binary(target, value > 0, found, group)
@@ -139,7 +138,7 @@ class _Verdict:
             for name, each in models.items():
                 if target not in each:
                     continue
-                score = np.where(np.isnan(level), np.nan, _reach(each[target]))
+                score = np.where(np.isnan(level), np.nan, reach(each[target]))
                 found = warnings_at_recall(
                     _by_site(steps, score),
                     _by_site(steps, level) >= CRISIS_LEVEL,
@@ -192,11 +191,6 @@ class _Verdict:
             having = {name: each[figure]["value"] for name, each in self.metrics.items() if figure in each}
             best[figure] = max(having, key=lambda name: (sign * having[name], name == OURS))
         return best
-
-
-def _reach(levels: Floats) -> Floats:
-    """Chance of a crisis, from chances of the levels."""
-    return np.asarray(levels[..., CRISIS_LEVEL:].sum(-1))
 
 
 def _groups(sequences: Sequences) -> NDArray[np.int64]:

@@ -19,7 +19,7 @@ from caretrace.apps.safety.sequences import HOSPITAL, PATHWAY, STAFF, Scaling
 from caretrace.backbones import build_backbone
 from caretrace.heads import LevelHead, QuantileHead, ShareHead, TaskWeights
 
-QUANTILES = (0.1, 0.5, 0.9)
+QUANTILES = (0.1, 0.5, 0.8, 0.9)
 # Task → columns of the targets it is learned from, by kind of sequence.
 TASKS: dict[str, dict[str, tuple[str, ...]]] = {
     HOSPITAL: {"crisis": CRISIS},

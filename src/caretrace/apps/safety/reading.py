@@ -24,7 +24,7 @@ Kinds = dict[str, Sequences]
 
 def read_whole(dataset: Dataset, config: SafetyConfig, progress: Progress = silent) -> Kinds:
     """Every kind of sequence over all the time of a dataset, as one block."""
-    return _read(dataset, config, 0, progress)[0]
+    return read_city(dataset, config, 0, progress)[0]
 
 
 def read_splits(
@@ -44,7 +44,7 @@ def read_splits(
     Raises:
         CohortError: Too short a time for three blocks, or nothing to read.
     """
-    kinds, hours = _read(dataset, config, config.block_days, progress)
+    kinds, hours = read_city(dataset, config, config.block_days, progress)
     blocks, span = split_blocks(hours.n_hours, config.block_days), 24 * config.block_days
     block = (pl.col(HOUR) // span).cast(pl.Int64)
     return {
@@ -53,9 +53,20 @@ def read_splits(
     }
 
 
-def _read(
-    dataset: Dataset, config: SafetyConfig, block_days: int, progress: Progress
+def read_city(
+    dataset: Dataset, config: SafetyConfig, block_days: int = 0, progress: Progress = silent
 ) -> tuple[Kinds, SiteHours]:
+    """Every kind of sequence, and the hospitals on their clock.
+
+    Args:
+        dataset: MEDS dataset of a city.
+        config: Settings; which kinds, and how many pathways.
+        block_days: No sequence and no target crosses the borders of such blocks; 0 makes one block of all.
+        progress: Told about each piece of work.
+
+    Raises:
+        CohortError: Nothing to read.
+    """
     progress("reading pathways", 0, 3)
     episodes = collect_episodes(dataset)
     progress("reading hospitals", 1, 3)

@@ -9,23 +9,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from caretrace import schema
 from caretrace.application import Progress, silent
 from caretrace.application.run import Run, describe
 from caretrace.apps.safety import comparators
 from caretrace.apps.safety.config import SafetyConfig
+from caretrace.apps.safety.finishing import Finish
 from caretrace.apps.safety.learning import fit_ensemble, predict
 from caretrace.apps.safety.model import SafetyModel
 from caretrace.apps.safety.reading import Kinds, read_splits
-from caretrace.apps.safety.sequences import HOSPITAL, Scaling
+from caretrace.apps.safety.sequences import HOSPITAL, Scaling, Sequences
 from caretrace.config import from_dict, to_dict
 from caretrace.dataset import Dataset
 from caretrace.errors import BundleError
 from caretrace.files import refuse_existing, whole_folder
 from caretrace.training.bundle import read_bundle, write_bundle
 
+Floats = NDArray[np.float64]
+
 NAME = "safety"
+OURS, NETWORK = "caretrace", "network"
 COMPARATORS = "comparators"
 CARD = """# Safety model
 
@@ -44,12 +49,14 @@ class Fitted:
         scalings: Kind of sequence → how its steps become numbers.
         members: The ensemble.
         comparators: Kind → `boosted_trees`, `linear`, and for hospitals `tables`.
+        finishes: Kind → what is done to what the network says.
     """
 
     config: SafetyConfig
     scalings: dict[str, Scaling]
     members: list[SafetyModel]
     comparators: dict[str, dict[str, Any]]
+    finishes: dict[str, Finish] = dataclasses.field(default_factory=dict)
 
 
 def train(
@@ -86,11 +93,12 @@ def train(
 
     members, log = fit_ensemble(scalings, arrays[schema.TRAIN], arrays[schema.TUNING], config, tell)
     fitted_at = time.perf_counter()
-    others = _comparators(learned, tuned, scalings, config, progress)
+    others = fit_comparators(learned, tuned, scalings, config, progress)
+    fitted = finish(Fitted(config, scalings, members, others), tuned)
     with whole_folder(path) as folder:
         run = Run(folder)
         run.start(describe(NAME, title, dataset, None, to_dict(config), config.descent.seed), dataset)
-        _save(run.bundle, Fitted(config, scalings, members, others), dataset)
+        _save(run.bundle, fitted, dataset)
         lines = "".join(json.dumps(record) + "\n" for record in log)
         (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
         run.update(
@@ -99,6 +107,7 @@ def train(
             n_train={kind: len(each) for kind, each in learned.items()},
             n_tuning={kind: len(each) for kind, each in tuned.items()},
             tuning={"loss": min(record["tuning_loss"] for record in log)},
+            share_of_trees={kind: each.share for kind, each in fitted.finishes.items()},
             seconds={
                 "fit": round(fitted_at - began, 1),
                 "comparators": round(time.perf_counter() - fitted_at, 1),
@@ -125,23 +134,25 @@ def load(run: Run) -> Fitted:
         model.load_state_dict(weights)
         members.append(model.eval())
     others = {kind: comparators.read(run.bundle / COMPARATORS / kind) for kind in scalings}
-    return Fitted(config, scalings, members, others)
+    finishes = {kind: Finish.from_dict(value) for kind, value in bundle.parts["finishes"].items()}
+    return Fitted(config, scalings, members, others, finishes)
 
 
-def predict_all(fitted: Fitted, kinds: Kinds) -> dict[str, dict[str, dict[str, np.ndarray[Any, Any]]]]:
-    """Kind → model → target → `[step, …]`: ours under `caretrace`, and every comparator that has the target."""
+def predict_all(fitted: Fitted, kinds: Kinds) -> dict[str, dict[str, dict[str, Floats]]]:
+    """Kind → model → target → `[step, …]`.
+
+    Ours is `caretrace`; `network` is what it says before trees are mixed in and chances are set right. Then every
+    comparator that has the target.
+    """
     found = {}
     for kind, sequences in kinds.items():
-        scaling = fitted.scalings[kind]
-        ours = predict(fitted.members, scaling.apply(sequences))
-        if kind == HOSPITAL:
-            crisis = ours.pop("crisis")
-            ours |= {name: crisis[:, number] for number, name in enumerate(sequences.targets)}
-        table = comparators.features(sequences, scaling.categorical)
         others = fitted.comparators[kind]
+        network, trees = said_by_network(fitted, sequences), said_by_trees(fitted, sequences)
+        table = comparators.features(sequences, fitted.scalings[kind].categorical)
         each = {
-            "caretrace": ours,
-            comparators.TREES: comparators.predict_trees(others[comparators.TREES], table),
+            OURS: _finished(fitted, kind, network, trees),
+            NETWORK: network,
+            comparators.TREES: trees,
             comparators.LINEAR: comparators.predict_linear(others[comparators.LINEAR], table),
         }
         if kind == HOSPITAL:
@@ -150,9 +161,57 @@ def predict_all(fitted: Fitted, kinds: Kinds) -> dict[str, dict[str, dict[str, n
     return found
 
 
-def _comparators(
-    learned: Kinds, tuned: Kinds, scalings: dict[str, Scaling], config: SafetyConfig, progress: Progress
+def foresee(fitted: Fitted, sequences: Sequences) -> dict[str, Floats]:
+    """Target → what our model says at each step, without any comparator."""
+    network = said_by_network(fitted, sequences)
+    return _finished(fitted, sequences.kind, network, said_by_trees(fitted, sequences))
+
+
+def said_by_network(fitted: Fitted, sequences: Sequences) -> dict[str, Floats]:
+    """Target → what the networks alone say at each step."""
+    found = predict(fitted.members, fitted.scalings[sequences.kind].apply(sequences))
+    if sequences.kind == HOSPITAL:
+        crisis = found.pop("crisis")
+        found |= {name: crisis[:, number] for number, name in enumerate(sequences.targets)}
+    return found
+
+
+def said_by_trees(fitted: Fitted, sequences: Sequences) -> dict[str, Floats]:
+    """Target → what the boosted trees alone say at each step."""
+    table = comparators.features(sequences, fitted.scalings[sequences.kind].categorical)
+    return comparators.predict_trees(fitted.comparators[sequences.kind][comparators.TREES], table)
+
+
+def finish(fitted: Fitted, tuned: Kinds) -> Fitted:
+    """The same models with trees mixed in and chances set right, as tuning blocks ask for."""
+    finishes = {
+        kind: Finish.fit(
+            sequences,
+            said_by_network(fitted, sequences),
+            said_by_trees(fitted, sequences),
+            blend=fitted.config.blend,
+            seed=fitted.config.descent.seed,
+        )
+        for kind, sequences in tuned.items()
+        if kind in fitted.scalings
+    }
+    return dataclasses.replace(fitted, finishes=finishes)
+
+
+def _finished(
+    fitted: Fitted, kind: str, network: dict[str, Floats], trees: dict[str, Floats]
+) -> dict[str, Floats]:
+    return fitted.finishes[kind].apply(network, trees) if kind in fitted.finishes else network
+
+
+def fit_comparators(
+    learned: Kinds,
+    tuned: Kinds,
+    scalings: dict[str, Scaling],
+    config: SafetyConfig,
+    progress: Progress = silent,
 ) -> dict[str, dict[str, Any]]:
+    """Kind → name → what each comparator learned."""
     found = {}
     for number, kind in enumerate(learned):
         progress(f"comparators: {kind}", number, len(learned))
@@ -171,6 +230,7 @@ def _save(folder: Path, fitted: Fitted, dataset: Dataset) -> None:
     parts = {
         "config": to_dict(fitted.config),
         "scalings": {kind: scaling.to_dict() for kind, scaling in fitted.scalings.items()},
+        "finishes": {kind: each.to_dict() for kind, each in fitted.finishes.items()},
     }
     with whole_folder(folder) as target:
         for kind, each in fitted.comparators.items():

@@ -1,0 +1,192 @@
+"""The last touch on what the network says: boosted trees mixed in where that helps, and chances that hold.
+
+Everything here is fitted on tuning blocks. A share of the boosted trees is chosen per target; then levels and shares
+are recalibrated, and quantiles are moved until as many tuning values lie below them as should (conformalised
+quantile regression, Romano, Patterson and Candès 2019, a shift per quantile).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+
+from caretrace.apps.safety.hospital_steps import CRISIS, LEVELS
+from caretrace.apps.safety.model import QUANTILES
+from caretrace.apps.safety.sequences import HOUR, Sequences
+from caretrace.evaluation.forecasting import pinball
+
+Floats = NDArray[np.float64]
+
+CRISIS_LEVEL = 3  # critical or breakdown
+RECALL = 0.8  # share of the hours in crisis that warnings shall reach
+FEWEST = 200  # tuning values without which nothing is mixed or moved
+_SHARES = np.linspace(0.0, 1.0, 11)
+_FLOOR = 1e-6
+_BINS, _DRAWS = 12, 200
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """What is done to each target.
+
+    Args:
+        share: Target → share of the boosted trees, 0 to 1.
+        shape: Target → numbers of its calibration: slope and a shift per level, slope and shift of a share, or a
+            shift of the logarithm of minutes per quantile.
+        reliability: Crisis target → stated chance, and the lowest and highest share of crises that tuning hours
+            with such a chance are compatible with, `[bin, 3]`.
+        threshold: Crisis target → chance from which on a warning reaches `RECALL` of the tuning hours in crisis.
+    """
+
+    share: dict[str, float] = dataclasses.field(default_factory=dict)
+    shape: dict[str, list[float]] = dataclasses.field(default_factory=dict)
+    reliability: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
+    threshold: dict[str, float] = dataclasses.field(default_factory=dict)
+
+    @classmethod
+    def fit(
+        cls,
+        tuning: Sequences,
+        network: Mapping[str, Floats],
+        trees: Mapping[str, Floats],
+        *,
+        blend: bool = True,
+        seed: int = 0,
+    ) -> Finish:
+        """Choose shares, then calibrate.
+
+        Args:
+            tuning: Steps with targets.
+            network: Target → what the network says at each step.
+            trees: The same of the boosted trees; targets they lack are left to the network.
+            blend: Whether trees may be mixed in.
+            seed: Of the intervals of reliability.
+        """
+        share: dict[str, float] = {}
+        shape: dict[str, list[float]] = {}
+        reliability: dict[str, list[list[float]]] = {}
+        threshold: dict[str, float] = {}
+        for name in tuning.targets:
+            value = tuning.steps[name].cast(pl.Float64).to_numpy()
+            rows = np.flatnonzero(~np.isnan(value))
+            if name not in network or len(rows) < FEWEST or len(np.unique(value[rows])) < 2:
+                continue
+            own, other, value = network[name][rows], trees.get(name), value[rows]
+            share[name] = _best_share(name, value, own, other[rows]) if blend and other is not None else 0.0
+            mixed = _mix(name, own, None if other is None else other[rows], share[name])
+            shape[name] = _fit_shape(name, value, mixed)
+            if name in CRISIS:
+                day = (tuning.steps[HOUR].to_numpy()[rows] // 24).astype(np.int64)
+                stated, crisis = reach(_shaped(name, mixed, shape[name])), value >= CRISIS_LEVEL
+                reliability[name] = _reliability(stated, crisis, day, seed)
+                if crisis.any():
+                    threshold[name] = float(np.quantile(stated[crisis], 1 - RECALL))
+        return cls(share, shape, reliability, threshold)
+
+    def apply(self, network: Mapping[str, Floats], trees: Mapping[str, Floats]) -> dict[str, Floats]:
+        """Target → what is said in the end, of the shape of `network`."""
+        found = {}
+        for name, own in network.items():
+            mixed = _mix(name, own, trees.get(name), self.share.get(name, 0.0))
+            found[name] = _shaped(name, mixed, self.shape[name]) if name in self.shape else mixed
+        return found
+
+    def interval(self, target: str, chance: Floats) -> tuple[Floats, Floats]:
+        """Lowest and highest chance of a crisis that tuning hours with this stated chance are compatible with."""
+        table = self.reliability.get(target)
+        if not table:
+            return np.zeros_like(chance), np.ones_like(chance)
+        at, low, high = np.asarray(table).T
+        return np.minimum(np.interp(chance, at, low), chance), np.maximum(np.interp(chance, at, high), chance)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON takes it."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Finish:
+        """What `to_dict` made."""
+        return cls(**value)
+
+
+def reach(levels: Floats) -> Floats:
+    """Chance of a crisis, from chances of the levels."""
+    return np.asarray(levels[..., CRISIS_LEVEL:].sum(-1))
+
+
+def _mix(name: str, own: Floats, other: Floats | None, share: float) -> Floats:
+    if other is None or not share:
+        return own
+    if name == "delay":  # quantiles of minutes, on the scale they are fitted on
+        return np.asarray(
+            np.exp((1 - share) * np.log(own) + share * np.log(np.maximum(other, _FLOOR))), dtype=np.float64
+        )
+    return (1 - share) * own + share * other
+
+
+def _best_share(name: str, value: Floats, own: Floats, other: Floats) -> float:
+    losses = [_loss(name, value, _mix(name, own, other, float(share))) for share in _SHARES]
+    return float(_SHARES[int(np.argmin(losses))])
+
+
+def _loss(name: str, value: Floats, said: Floats) -> float:
+    if name == "delay":
+        return float(pinball(value, said, QUANTILES).mean())
+    if name in CRISIS:
+        return float(-np.log(np.maximum(said[np.arange(len(value)), value.astype(int)], _FLOOR)).mean())
+    said = np.clip(said, _FLOOR, 1 - _FLOOR)
+    return float(-(value * np.log(said) + (1 - value) * np.log(1 - said)).mean())
+
+
+def _fit_shape(name: str, value: Floats, said: Floats) -> list[float]:
+    if name == "delay":
+        over = np.log(np.maximum(value, _FLOOR))[:, None] - np.log(said)
+        return [float(np.quantile(over[:, place], level)) for place, level in enumerate(QUANTILES)]
+    start = np.zeros(1 + (LEVELS if name in CRISIS else 1))
+
+    def loss(numbers: Floats) -> float:
+        # A little pull towards leaving everything as it is, worth one value.
+        return _loss(name, value, _shaped(name, said, numbers)) + float(numbers @ numbers) / len(value)
+
+    return [float(number) for number in minimize(loss, start, method="L-BFGS-B").x]
+
+
+def _shaped(name: str, said: Floats, numbers: Floats | list[float]) -> Floats:
+    numbers = np.asarray(numbers)
+    if name == "delay":
+        return np.sort(said * np.exp(numbers), -1)
+    slope, shift = np.exp(numbers[0]), numbers[1:]
+    if name in CRISIS:
+        logit = slope * np.log(np.maximum(said, _FLOOR)) + shift
+        power = np.exp(logit - logit.max(-1, keepdims=True))
+        return np.asarray(power / power.sum(-1, keepdims=True))
+    said = np.clip(said, _FLOOR, 1 - _FLOOR)
+    return np.asarray(1 / (1 + np.exp(-(slope * np.log(said / (1 - said)) + shift[0]))))
+
+
+def _reliability(
+    stated: Floats, crisis: NDArray[np.bool_], day: NDArray[np.int64], seed: int
+) -> list[list[float]]:
+    """Mean chance of each bin, and the 95 % interval of the share of crises in it; days are resampled."""
+    edges = np.unique(np.quantile(stated, 1 - np.geomspace(1, 0.01, _BINS)))
+    place = np.digitize(stated, edges[1:-1])
+    _, days = np.unique(day, return_inverse=True)
+    count, n_days = max(len(edges) - 1, 1), int(days.max()) + 1
+    hours, crises = np.zeros((n_days, count)), np.zeros((n_days, count))
+    np.add.at(hours, (days, place), 1.0)
+    np.add.at(crises, (days, place), crisis.astype(float))
+    rng = np.random.default_rng(seed)
+    weights = rng.multinomial(n_days, np.full(n_days, 1 / n_days), _DRAWS).astype(float)
+    # Half an imagined crisis in one imagined hour: no bin without a crisis is sure of it.
+    shares = (weights @ crises + 0.5) / (weights @ hours + 1.0)
+    low, high = np.percentile(shares, [2.5, 97.5], axis=0)
+    total = np.bincount(place, minlength=count)
+    mean = np.bincount(place, stated, minlength=count) / np.maximum(total, 1)
+    table = np.stack([mean, low, high], -1)[total > 0]
+    return [[float(number) for number in row] for row in table[np.argsort(table[:, 0], kind="stable")]]
