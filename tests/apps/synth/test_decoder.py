@@ -232,6 +232,33 @@ def test_static_cache_takes_the_steps_of_forward():
     assert AnySteps(backbone, 2).can_restart is False
 
 
+def test_rows_of_any_length_keep_to_themselves():
+    """Rows begin, wait, end and outgrow their lanes at random; each step is that of its own sequence."""
+    rng, rows, longest = np.random.default_rng(3), 9, 150
+    torch.manual_seed(0)
+    backbone = Transformer(d_model=8, n_layers=2, dropout=0.0, n_heads=2).eval()
+    hidden = torch.randn(12, longest, 8)
+    with torch.no_grad():
+        whole = backbone(hidden, torch.zeros(12, longest, dtype=torch.bool))
+    steps = StaticTransformer(backbone, rows)
+    sequence, at = rng.integers(0, 12, rows), np.zeros(rows, np.int64)
+    widest = 0
+    for turn in range(400):
+        stepping = np.flatnonzero(rng.random(rows) < 0.9)
+        if len(stepping):
+            given = torch.from_numpy(stepping)
+            with torch.no_grad():
+                found = steps.step(hidden[sequence[stepping], at[stepping]], given)
+            expected = whole[sequence[stepping], at[stepping]]
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+            at[stepping] += 1
+        widest = max(widest, at.max())
+        over = (at >= longest) | (rng.random(rows) < 0.01)
+        (steps.release if turn % 2 else steps.restart)(torch.from_numpy(np.flatnonzero(over)))
+        sequence[over], at[over] = rng.integers(0, 12, int(over.sum())), 0
+    assert widest > 128  # so the third lane was in use
+
+
 def test_it_learns_what_depends_on_sex_and_on_the_last_visit():
     rng = np.random.default_rng(0)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ class DecoderGenerator:
     demographics: Demographics
     masked: bool = True
 
-    @property
+    @functools.cached_property
     def allowed(self) -> Bools | None:
         """`[age, sex, code]`, or None if nothing is masked."""
         if not self.masked:

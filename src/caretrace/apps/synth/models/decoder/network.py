@@ -137,7 +137,8 @@ class Memory(nn.Module):
             F.pad((seen * weights).sum(1).cumsum(-1), (1, 0)) for weights in (self.shift, self.log_scale)
         )
         first, end = self.get_buffer("first"), self.get_buffer("last") + 1
-        return Remembered(sums, sums[:, end] - sums[:, first], scales[:, end] - scales[:, first], row)
+        scale = (scales[:, end] - scales[:, first]).exp()
+        return Remembered(sums, sums[:, end] - sums[:, first], scale, row)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -147,13 +148,13 @@ class Remembered:
     Args:
         sums: `[visit, code + 1]`, shifts of the codes before each one, summed.
         shift: `[visit, category]`.
-        log_scale: `[visit, category]`.
+        scale: `[visit, category]`.
         row: `[row]`, visit of each row.
     """
 
     sums: Tensor
     shift: Tensor
-    log_scale: Tensor
+    scale: Tensor
     row: Tensor
 
 
@@ -267,17 +268,23 @@ class DecoderModel(nn.Module):
         return hidden + F.gelu(self.out(self.dropout(hidden)))
 
     def next_logits(
-        self, hidden: Tensor, features: Tensor, last: Tensor, remembered: Remembered | None
+        self,
+        hidden: Tensor,
+        wide: Tensor,
+        last: Tensor,
+        remembered: Remembered | None,
+        end: Tensor | None = None,
     ) -> Tensor:
         """Z of each category, very negative where it cannot be next.
 
         Args:
             hidden: `[row, d_model]`, from `finish`.
-            features: `[row, feature]`, of the subject.
+            wide: `[row, category]`, what age, sex and conditions say by themselves.
             last: `[row]`, code before, -1 for none.
             remembered: What earlier visits say; None without memory.
+            end: `[row]`, last code that the category of `last` can have here; None for its last code.
         """
-        base = self.next_category(hidden) + self.wide(features)
+        base = self.next_category(hidden) + wide
         bias = self.next_category.bias
         code = last.clamp(min=0)
         current = torch.where(last >= 0, self._of("category_of")[code], -1)
@@ -285,9 +292,9 @@ class DecoderModel(nn.Module):
         again = self.again_bias[code] + (hidden * self.again(code)).sum(-1)
         if remembered is not None:
             row, sums = remembered.row, remembered.sums
-            base = bias + (base - bias) * remembered.log_scale[row].exp() + remembered.shift[row]
+            base = bias + (base - bias) * remembered.scale[row] + remembered.shift[row]
             again = again + sums[row, self._of("last")[here[:, 0]] + 1] - sums[row, code + 1]
-        again = again.masked_fill(code == self._of("last")[here[:, 0]], NEVER)
+        again = again.masked_fill(code >= (self._of("last")[here[:, 0]] if end is None else end), NEVER)
         number = torch.arange(base.shape[1], device=base.device)
         base = base.masked_fill(number < current[:, None], NEVER)
         return torch.where((number == here) & (last >= 0)[:, None], again[:, None], base)
@@ -344,7 +351,7 @@ class DecoderModel(nn.Module):
         remembered = None
         if self.memory is not None and seen is not None:
             remembered = self.memory.recall(seen.to(here.dtype), visit)
-        z = self.next_logits(here, features[subject], last, remembered)
+        z = self.next_logits(here, self.wide(features[subject]), last, remembered)
         target = torch.where(code >= 0, self._of("category_of")[code.clamp(min=0)], z.shape[1])
         if masks is not None:
             z = z.masked_fill(masks.last[subject] <= last[:, None], NEVER)

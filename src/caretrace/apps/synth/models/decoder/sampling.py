@@ -164,6 +164,7 @@ class _Rows:
         given = torch.from_numpy(conditions).float().to(device)
         self._features = self._model.features(self._age, self._sex, given)
         self._person = self._model.person(self._features)
+        self._wide = torch.zeros(rows, self._model.tables.n_categories, device=device)
         self._pair = torch.arange(2, device=device)[None, :, None]
         self._memory: Remembered | None = None
         if self._model.memory is not None:
@@ -193,6 +194,7 @@ class _Rows:
             yield tuple(part.cpu().numpy() for part in written)  # type: ignore[misc]
             if over.any():
                 self._whose[rows[over]] = -1
+                self._steps.release(rows[over])
                 self._refill()
 
     def _advance(self, rows: Tensor, whose: Tensor, hidden: Tensor) -> Tensor:
@@ -221,11 +223,13 @@ class _Rows:
         remembered = None
         if self._memory is not None:
             remembered = dataclasses.replace(self._memory, row=rows)
-        z = model.next_logits(hidden, self._features[whose], last, remembered)
-        masks = sampler._masks
+        masks, end = sampler._masks, None
         age, sex = self._age[whose], self._sex[whose]
-        if masks is not None:
-            z = z.masked_fill(masks.last[age, sex] <= last[:, None], NEVER)
+        if (
+            masks is not None
+        ):  # categories that are closed altogether were closed in `_refill` and `_remember`
+            end = masks.last[age, sex, model.get_buffer("code_category_of")[last.clamp(min=0)]]
+        z = model.next_logits(hidden, self._wide[rows], last, remembered, end)
         not_empty = ~model.get_buffer("empty_visits") & (last < 0)
         category = sampler.of_categories(z, not_empty, self._draw(rows, whose, _CATEGORY))
         ended = category == z.shape[1]
@@ -285,8 +289,15 @@ class _Rows:
         assert self._model.memory is not None
         assert self._memory is not None
         found = self._model.memory.recall(self._seen[rows, :2].to(self._person.dtype), rows)
-        for name in ("sums", "shift", "log_scale"):
-            getattr(self._memory, name)[rows] = getattr(found, name)
+        self._memory.sums[rows], self._memory.scale[rows] = found.sums, found.scale
+        self._memory.shift[rows] = self._closed(found.shift, self._whose[rows])
+
+    def _closed(self, logits: Tensor, whose: Tensor) -> Tensor:
+        """Logits `[row, category]`, very negative where masks leave a person no code of a category."""
+        masks = self._sampler._masks
+        if masks is None:
+            return logits
+        return logits.masked_fill(masks.last[self._age[whose], self._sex[whose]] < 0, NEVER)
 
     def _copy(self, rows: Tensor, whose: Tensor) -> None:
         """The next token of a history that is begun."""
@@ -312,6 +323,10 @@ class _Rows:
         for state in (self._step, self._rank, self._code, self._marks, self._seen):
             state[idle] = 0
         self._kind[idle], self._last[idle] = PREFIX, -1
+        whose = self._whose[idle]
+        self._wide[idle] = self._model.wide(self._features[whose])
+        if self._memory is None:
+            self._wide[idle] = self._closed(self._wide[idle], whose)
 
     def _begun(self, wanted: Wanted) -> tuple[Tensor, Tensor, Tensor]:
         """`[2, subject, step]` kinds and codes, `[subject]` their number, and `[subject, step, mark]`."""
