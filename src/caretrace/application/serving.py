@@ -25,8 +25,15 @@ class Desk(Protocol):
         """Do work that holds a processor for long, beside the loop that answers requests."""
         ...
 
-    async def reads(self, request: Any, what: str, subjects: list[int]) -> None:
-        """Write into the audit whose data is answered about; no answer without it."""
+    async def reads(self, request: Any, what: str, subjects: list[int], *, kept: bool = False) -> None:
+        """Write into the audit whose data is answered about; no answer without it.
+
+        Args:
+            request: The request.
+            what: In a few words.
+            subjects: Whose.
+            kept: The data is ours, not sent along: who asks must be allowed to know of these subjects.
+        """
         ...
 
     def permit(self, action: str) -> Any:

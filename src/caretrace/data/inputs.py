@@ -132,6 +132,20 @@ def collect_inputs(
     return Inputs(known, _ordered(gathered))
 
 
+def inputs_of_rows(measurements: pl.DataFrame, labels: pl.DataFrame, types: pl.DataFrame) -> Inputs:
+    """The same cut for measurements that are in memory, as a service gets them.
+
+    Args:
+        measurements: Rows with the columns of MEDS.
+        labels: `subject_id`, `prediction_time`, `boolean_value`.
+        types: `code` and `event_type`, one row per code.
+    """
+    known = labels.select(schema.LABEL_COLUMNS).sort(schema.SUBJECT_ID, schema.PREDICTION_TIME)
+    asked = known.with_row_index(SAMPLE).drop(schema.BOOLEAN_VALUE)
+    seen = _precede(measurements.lazy(), asked.lazy(), None)
+    return Inputs(known, _ordered(seen.join(types.lazy(), on=schema.CODE, how="left").collect()))
+
+
 def _few_enough(measurements: pl.LazyFrame, asked: pl.DataFrame) -> Iterator[pl.DataFrame]:
     """The labels of one file in portions, so that labels beside measurements fit in memory.
 

@@ -57,7 +57,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     state.desk = Desk(bundles, state.jobs, settings.limits)
     state.replay = replay
     state.store, state.hub = _hub(bundles, settings, replay)
-    for router in [*routers(), *state.desk.routers()]:
+    for router in [*state.desk.routers(), *routers()]:  # an application's own route before the one for all
         app.include_router(router)
     describe(app)
     answer_errors(app)
@@ -105,7 +105,7 @@ def _replay(settings: ServeSettings) -> Any:
 
 
 def _hub(bundles: Any, settings: ServeSettings, replay: Any) -> tuple[Any, Any]:
-    if importlib.util.find_spec("caretrace.serve.live") is None:
+    if not (Path(__file__).parent / "live" / "hub.py").is_file():
         return None, None
     store = importlib.import_module("caretrace.serve.store").open_store(settings)
     hub = importlib.import_module("caretrace.serve.live.hub").Hub

@@ -15,7 +15,7 @@ from fastapi import Depends, HTTPException, Request
 from caretrace.apps import APPS
 from caretrace.serve.bundles import LoadedBundle, of_application
 from caretrace.serve.jobs import Jobs
-from caretrace.serve.security import record, require
+from caretrace.serve.security import Caller, record_all, refuse, require, sees_subject
 from caretrace.serve.settings import Limits
 
 if TYPE_CHECKING:
@@ -88,10 +88,17 @@ class Desk:
         finally:
             self._waiting -= 1
 
-    async def reads(self, request: Request, what: str, subjects: list[int]) -> None:
-        """Write into the audit whose data is answered about."""
-        for subject in dict.fromkeys(subjects):
-            await record(request, request.state.caller, what, subject_id=subject)
+    async def reads(self, request: Request, what: str, subjects: list[int], *, kept: bool = False) -> None:
+        """Write into the audit whose data is answered about; all of them or none.
+
+        Raises:
+            HTTPException: 404, data of ours about somebody of another ward; 503, the audit cannot be written.
+        """
+        who: Caller = request.state.caller
+        for subject in subjects:
+            if kept and not sees_subject(request, who, subject):
+                raise await refuse(request, who, what, subject_id=subject)
+        await record_all(request, who, what, subjects)
 
     def permit(self, action: str) -> Any:
         """A dependency that lets pass only who may do this."""

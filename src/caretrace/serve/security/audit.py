@@ -43,10 +43,10 @@ class Entry:
 
 
 class _Waiting:
-    """An entry on its way to the disk."""
+    """Entries on their way to the disk, together."""
 
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
+    def __init__(self, entries: tuple[Entry, ...]) -> None:
+        self.entries = entries
         self.done = False
         self.error: OSError | None = None
 
@@ -72,17 +72,17 @@ class Audit:
         """One entry a line."""
         return self.folder / FILE
 
-    def append(self, entry: Entry, *, must: bool = True) -> None:
-        """Write an entry; it is on the disk when this returns. Threads that wait together share one sync.
+    def append(self, *entries: Entry, must: bool = True) -> None:
+        """Write entries; they are on the disk when this returns. Threads that wait together share one sync.
 
         Args:
-            entry: What happened.
+            entries: What happened.
             must: Fail if it cannot be written; else it is kept in memory, and written before the next one.
 
         Raises:
             ResourceError: It could not be written.
         """
-        waiting = _Waiting(entry)
+        waiting = _Waiting(entries)
         with self._queue_lock:
             self._queue.append(waiting)
         with self._write_lock:
@@ -99,7 +99,7 @@ class Audit:
         """Why the last entry could not be written, or None. It is tried again."""
         if self._failure is not None:
             with self._queue_lock:
-                self._queue.append(_Waiting(Entry("service", "write again after a failure")))
+                self._queue.append(_Waiting((Entry("service", "write again after a failure"),)))
             with self._write_lock:
                 self._write_all()
         return self._failure
@@ -128,7 +128,7 @@ class Audit:
         if not batch:
             return
         try:
-            self._write([each.entry for each in batch])
+            self._write([entry for each in batch for entry in each.entries])
             self._failure = None
         except OSError as error:
             self._failure = f"audit: {error.strerror or error}"

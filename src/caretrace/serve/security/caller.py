@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
@@ -59,9 +59,30 @@ async def record(
     Raises:
         HTTPException: 503, the audit cannot be written.
     """
+    await _write(request, [Entry(who.who, what, subject_id, outcome)], must=must)
+
+
+async def record_all(request: Request, who: Caller, what: str, subjects: Sequence[int]) -> None:
+    """The same for several subjects at once.
+
+    Raises:
+        HTTPException: 503, the audit cannot be written.
+    """
+    await _write(request, [Entry(who.who, what, subject) for subject in dict.fromkeys(subjects)], must=True)
+
+
+def sees_subject(request: Request, who: Caller, subject_id: int) -> bool:
+    """Whether somebody may know of a subject; who is bound to wards, only of who lies there."""
+    if who.wards is None:
+        return True
+    hub = request.app.state.hub
+    return hub is not None and who.sees(hub.ward_of(subject_id))
+
+
+async def _write(request: Request, entries: list[Entry], *, must: bool) -> None:
     audit: Audit = request.app.state.audit
     try:
-        await asyncio.to_thread(audit.append, Entry(who.who, what, subject_id, outcome), must=must)
+        await asyncio.to_thread(audit.append, *entries, must=must)
     except ResourceError:
         raise HTTPException(
             503,
