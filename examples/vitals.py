@@ -24,7 +24,7 @@ def main(out: Path, subjects: int = 60) -> None:
     ingest("hospital-vitals", out / "raw", out / "dataset")
 
     vitals = load_application("vitals")
-    quick = ["grid.step_seconds=30", "grid.length=64", "detector.epochs=2", "document.pretrain_epochs=1"]
+    quick = ["grid.step_seconds=30", "grid.length=64", "detector.batches=40", "document.pretrain_epochs=1"]
     known = f"events={out / 'raw' / 'truth' / 'events.parquet'}"
     train(vitals, Dataset(out / "dataset"), load(vitals.config_class, None, [*quick, known]), out / "run")
 

@@ -65,7 +65,7 @@ CASES: dict[str, Case] = {
     "vitals": Case(
         write_small_ward,
         (
-            "detector.epochs=2",
+            "detector.batches=40",
             "detector.d_model=8",
             "document.max_windows=24",
             "document.pretrain_epochs=1",

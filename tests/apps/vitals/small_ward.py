@@ -19,7 +19,7 @@ CODES = {
 }
 # A training of a few seconds.
 QUICK = (
-    "detector.epochs=2",
+    "detector.batches=40",
     "detector.d_model=8",
     "document.max_windows=24",
     "document.pretrain_epochs=1",

@@ -7,19 +7,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caretrace.apps.vitals.config import MONITOR, DetectorConfig, GridConfig
-from caretrace.apps.vitals.detector.deviations import deviate
+from caretrace.apps.vitals.detector.deviations import PATTERNS, deviate
 from caretrace.apps.vitals.detector.fitting import (
     deviation_settings,
     fit_detector,
     history_settings,
+    pulse_share,
     roundings,
+    teaching,
     usual_spread,
 )
 from caretrace.apps.vitals.detector.history import History, HistorySettings
-from caretrace.apps.vitals.detector.network import Detector, Reading, residuals, surprise
+from caretrace.apps.vitals.detector.material import KnownEvents
+from caretrace.apps.vitals.detector.network import LASTING, SUDDEN, Detector, Reading, residuals, surprise
 from caretrace.apps.vitals.detector.scoring import Scorer
 from caretrace.apps.vitals.task import Recordings, _settings
 from caretrace.data.grid import ChannelScaler, Stretch
+from caretrace.errors import ConfigError
 
 CHANNELS = ("hr", "spo2", "resp")
 HISTORY = HistorySettings(3, 10.0, (60.0, 600.0, 3600.0))
@@ -49,7 +53,7 @@ def recordings(values):
 def scorer():
     train = recordings(calm())
     scaler = usual_spread(train.stretches, CHANNELS)
-    config = DetectorConfig(d_model=16, epochs=8, batch_size=4)
+    config = DetectorConfig(d_model=16, batches=240, batch_steps=256)
     detector, log = fit_detector(train, scaler, config, seed=0)
     assert log[-1]["forecast"] < log[0]["forecast"]
     return Scorer(detector, scaler, history_settings(train), 60.0)
@@ -94,7 +98,7 @@ def test_a_stream_gives_what_a_stored_recording_gives(scorer, cut, seed):
                 assert score[subject] == pytest.approx(batch[subject].scores[reason][step], abs=2e-4)
 
 
-@pytest.mark.parametrize("backbone", ["gru", "lstm", "mamba", "conv-lstm"])
+@pytest.mark.parametrize("backbone", ["none", "gru", "lstm", "mamba", "conv-lstm"])
 def test_any_backbone_can_stand_in(backbone):
     config = DetectorConfig(backbone=backbone, d_model=8)
     detector = Detector(config, HISTORY.n_features, 3).eval()
@@ -162,7 +166,6 @@ def test_deviations_lie_where_they_say():
         assert not (each.during & ~inside).any()
         assert not (each.sudden & ~inside).any()
     together = np.concatenate([each.values for each in found], 1)
-    assert together[2].min() == 18  # breathing never slows
     assert together[1].max() <= 100
     assert together[1].min() < 90
 
@@ -176,6 +179,91 @@ def test_a_deviation_betrays_itself_by_its_course_alone():
     for each in pressures:
         systolic, diastolic, middle = each.values[3:]
         np.testing.assert_allclose(middle - 80, ((systolic - 120) + 2 * (diastolic - 60)) / 3, atol=1e-4)
+
+
+def test_the_mean_pressure_lies_where_it_lies_in_the_recordings():
+    rng = np.random.default_rng(0)
+    diastolic = rng.normal(60, 5, 400)
+    systolic = diastolic + rng.normal(50, 5, 400)
+    body = np.stack([systolic, diastolic, diastolic + 0.28 * (systolic - diastolic)]).astype(np.float32)
+    body[:, 7] = np.nan
+    assert pulse_share([Stretch(0, 0, body, 3)], ("sbp", "dbp", "map")) == pytest.approx(0.28, abs=1e-4)
+    assert pulse_share([Stretch(0, 0, body[:2], 2)], ("sbp", "dbp")) == pytest.approx(1 / 3)
+
+
+def test_channels_of_a_deviation_move_together():
+    """The fault: every channel drawn by itself looks like nobody who gets worse; most go as a pattern says."""
+    assert sum(pattern.weight for pattern in PATTERNS.values()) == pytest.approx(1.0)
+    values, found = drawn(n=60)
+    moved = []
+    for each in found:
+        for onset, end in zip(each.onset, each.end, strict=True):
+            inside = slice(int(onset), int(np.ceil(end)))
+            moved.append((each.values[:, inside].mean(1) - values[:, inside].mean(1))[:3])
+    table = np.array(moved)
+    falling = table[table[:, 1] < -3]  # saturation falls, so breathing quickens mostly
+    assert len(falling) > 20
+    assert (falling[:, 2] > 0).mean() > 0.6
+    assert (table[:, 2] < 0).any()  # but may slow
+
+
+# --- who teaches -----------------------------------------------------------------------------------
+
+
+def known(onsets, sudden=0.0):
+    at = np.array(onsets, np.float64)
+    return KnownEvents(np.arange(len(at)), at, at + 600, at + sudden)
+
+
+def test_known_events_teach_where_there_are_enough():
+    config = DetectorConfig()
+    assert teaching(config, None) == "deviations"
+    assert teaching(config, known([0.0] * 9)) == "deviations"
+    assert teaching(config, known([0.0] * 10)) == "both"
+    assert teaching(DetectorConfig(taught_by="events"), known([0.0])) == "events"
+    with pytest.raises(ConfigError, match="known events"):
+        teaching(DetectorConfig(taught_by="events"), None)
+
+
+def test_targets_are_those_of_the_subject_and_the_time():
+    found = known([100.0, 5000.0], sudden=200.0).targets(0, np.arange(0, 1000, 100.0))
+    np.testing.assert_array_equal(found[:, LASTING], [0, 0, 1, 1, 1, 1, 1, 1, 0, 0])
+    np.testing.assert_array_equal(found[:, SUDDEN], [0, 0, 1, 1, 0, 0, 0, 0, 0, 0])
+    assert not known([100.0]).targets(7, np.arange(0, 1000, 100.0)).any()
+
+
+def test_a_detector_taught_by_events_finds_what_no_deviation_looks_like():
+    """Channel 2 falls alone and a little in every event: only somebody who is told can know that this matters."""
+    values = calm(subjects=24, steps=600, seed=3)
+    onsets = np.arange(24) * 9.0 + 300.0
+    for subject, onset in enumerate(onsets.astype(int)):
+        values[subject, 2, onset:] -= 4
+    train = recordings(values)
+    times = onsets * 10 + 9.0
+    truth = KnownEvents(np.arange(24), times, np.full(24, 1e5), times)
+    scaler = usual_spread(train.stretches, CHANNELS)
+    apart = {}
+    for taught in ("events", "deviations"):
+        config = DetectorConfig(d_model=16, batches=150, batch_steps=256, taught_by=taught)
+        detector, _ = fit_detector(train, scaler, config, seed=0, known=truth)
+        scored = Scorer(detector, scaler, history_settings(train), 60.0).score(list(values))
+        inside = [
+            each.scores["lasting"][int(at) + 60 :].mean() for each, at in zip(scored, onsets, strict=True)
+        ]
+        outside = [each.scores["lasting"][: int(at)].mean() for each, at in zip(scored, onsets, strict=True)]
+        apart[taught] = np.mean(inside) - np.mean(outside)
+    assert apart["events"] > 1.0
+    assert apart["events"] > apart["deviations"] + 0.5
+
+
+def test_the_truth_is_not_looked_at_when_deviations_teach():
+    train = recordings(calm(subjects=4, steps=300))
+    scaler = usual_spread(train.stretches, CHANNELS)
+    config = DetectorConfig(d_model=8, batches=10, batch_steps=64, taught_by="deviations")
+    blind, _ = fit_detector(train, scaler, config, seed=0)
+    told, _ = fit_detector(train, scaler, config, seed=0, known=known([50.0] * 4, 300.0))
+    for one, other in zip(blind.parameters(), told.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 def test_what_a_monitor_rounds_to_is_found():

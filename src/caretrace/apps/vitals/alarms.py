@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Generator, Iterator
-from typing import Literal
+from collections.abc import Generator, Iterator, Mapping
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from caretrace.errors import ConfigError, InputError
 
 FloatArray = npt.NDArray[np.float64]
 State = Literal["quiet", "pending", "active", "acknowledged", "cleared"]
+_REMEMBERED = ("number", "up_since", "low_since", "raised", "cleared", "acknowledged")
 _BETWEEN, _ABOVE = 1, 2  # level of a score: from `clear_at`, from `raise_at`; 0 is below both
 
 
@@ -132,6 +133,42 @@ class AlarmMachine:
             raise InputError(f"alarms: nothing to acknowledge, the alarm is {self.state}")
         self.state, self._acknowledged = "acknowledged", time
         return [Transition(self._number, time, "acknowledged", math.nan, by, why)]
+
+    def snooze(self, time: float, until: float, by: str, why: str) -> list[Transition]:
+        """Somebody has seen the alarm, and asks not to hear of it until then, however the score stands.
+
+        Raises:
+            InputError: There is no alarm, or `until` has passed.
+        """
+        if self.state not in ("active", "acknowledged"):
+            raise InputError(f"alarms: nothing to snooze, the alarm is {self.state}")
+        if not until > time:
+            raise InputError("alarms: snooze until a time to come")
+        self.state, self._acknowledged = "acknowledged", until - self.settings.remind_seconds
+        return [Transition(self._number, time, "acknowledged", math.nan, by, why)]
+
+    def forget(self) -> None:
+        """A new recording begins: what was pending is over; an alarm that people know of stays."""
+        if self.state == "pending":
+            self.state = "quiet"
+
+    def memory(self) -> dict[str, float | str | None]:
+        """What must be kept to go on after a restart; None where there is nothing. JSON can hold it."""
+        kept = {name: getattr(self, f"_{name}") for name in _REMEMBERED}
+        return {
+            "state": self.state,
+            **{name: value if math.isfinite(value) else None for name, value in kept.items()},
+        }
+
+    @classmethod
+    def recalled(cls, settings: AlarmSettings, memory: Mapping[str, Any]) -> AlarmMachine:
+        """A machine that goes on where another stood when its `memory` was taken."""
+        machine = cls(settings)
+        machine.state = memory["state"]
+        for name in _REMEMBERED:
+            if memory[name] is not None:
+                setattr(machine, f"_{name}", memory[name])
+        return machine
 
     def _run(self, when: FloatArray, score: FloatArray) -> Iterator[Transition]:
         """Level by level: within a run of equal levels only the clock can change anything."""

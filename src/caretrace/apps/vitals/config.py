@@ -27,18 +27,16 @@ class DeviationTimes:
 
     Args:
         per_day: Mean number per patient-day.
-        quick_rise: Shortest and longest rise of abrupt ones.
-        slow_rise: The same of gradual ones.
-        hold: Shortest and longest time at full size.
-        fall: Shortest and longest way back.
+        quick: Shortest and longest rise, time at full size and way back of abrupt ones.
+        slow: The same of gradual ones.
+        thermal: Least rise of a temperature.
         sudden: How long after its rise an abrupt one still counts as sudden.
     """
 
     per_day: float
-    quick_rise: tuple[float, float]
-    slow_rise: tuple[float, float]
-    hold: tuple[float, float]
-    fall: tuple[float, float]
+    quick: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    slow: tuple[tuple[float, float], tuple[float, float], tuple[float, float]]
+    thermal: float
     sudden: float
 
 
@@ -72,13 +70,12 @@ MONITOR = Resolution(
     stride=128,
     max_gap_seconds=2 * _HOUR,
     fill_seconds=_MINUTE,
-    scales_seconds=(_MINUTE, 10 * _MINUTE, _HOUR, 6 * _HOUR),
+    scales_seconds=(30.0, 2 * _MINUTE, 10 * _MINUTE, 30 * _MINUTE, 2 * _HOUR, 8 * _HOUR),
     deviations=DeviationTimes(
         per_day=2.0,
-        quick_rise=(2.0, 5 * _MINUTE),
-        slow_rise=(20 * _MINUTE, 8 * _HOUR),
-        hold=(5 * _MINUTE, 4 * _HOUR),
-        fall=(5 * _MINUTE, 2 * _HOUR),
+        quick=((1.0, 6 * _MINUTE), (6 * _MINUTE, 80 * _MINUTE), (3 * _MINUTE, 40 * _MINUTE)),
+        slow=((15 * _MINUTE, 8 * _HOUR), (30 * _MINUTE, 6 * _HOUR), (20 * _MINUTE, 2 * _HOUR)),
+        thermal=2 * _HOUR,
         sudden=300.0,
     ),
 )
@@ -91,10 +88,9 @@ CHARTED = Resolution(
     scales_seconds=(2 * _HOUR, 6 * _HOUR, 24 * _HOUR),
     deviations=DeviationTimes(
         per_day=0.25,
-        quick_rise=(0.5 * _HOUR, 2 * _HOUR),
-        slow_rise=(4 * _HOUR, 16 * _HOUR),
-        hold=(3 * _HOUR, 24 * _HOUR),
-        fall=(2 * _HOUR, 12 * _HOUR),
+        quick=((0.5 * _HOUR, 2 * _HOUR), (3 * _HOUR, 24 * _HOUR), (2 * _HOUR, 12 * _HOUR)),
+        slow=((4 * _HOUR, 16 * _HOUR), (3 * _HOUR, 24 * _HOUR), (2 * _HOUR, 12 * _HOUR)),
+        thermal=2 * _HOUR,
         sudden=2 * _HOUR,
     ),
 )
@@ -133,37 +129,39 @@ class DetectorConfig:
     """The recommended model: a forecaster that also weighs evidence of getting worse.
 
     Args:
-        backbone: A row of `backbones.BACKBONES`.
+        backbone: `none` looks at each step's features alone, which hold the past at several scales; else a row of
+            `backbones.BACKBONES`, which reads windows step by step.
         backbone_settings: What else the backbone takes.
         d_model: Width of the hidden states.
         n_layers: Layers of the backbone.
         dropout: Probability of dropping a hidden unit between layers.
-        batches: How many batches it learns from, rounded to whole passes, 2 to 60 of them.
-        epochs: Passes over the training recordings, each with deviations put in anew; null follows `batches`.
-        batch_size: Windows per batch.
-        learning_rate: Highest of the one-cycle schedule.
+        taught_by: What counts as getting worse: `deviations` put into training recordings; known `events` of training
+            subjects; or `both`. `auto` is `both` where ten events or more are known, else `deviations`.
+        batches: How many batches it learns from.
+        batch_steps: Steps per batch, drawn at random; a backbone takes as many windows as hold them.
+        learning_rate: Highest; it rises over the first batches and falls to 0.
         forecast_weight: Of the forecast's negative log-likelihood beside the evidence's cross-entropy.
         sudden_weight: Of the evidence of something sudden beside that of something lasting.
         deviations_per_day: Mean number of deviations put into a day of training; null takes 2 for monitors, 0.25 for
             charts.
     """
 
-    backbone: str = "gru"
+    backbone: str = "none"
     backbone_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
-    d_model: int = 48
+    d_model: int = 96
     n_layers: int = 1
     dropout: float = 0.0
-    batches: int = 900
-    epochs: int | None = None
-    batch_size: int = 50
-    learning_rate: float = 5e-3
+    taught_by: Literal["auto", "deviations", "events", "both"] = "auto"
+    batches: int = 3000
+    batch_steps: int = 2048
+    learning_rate: float = 3e-3
     forecast_weight: float = 0.1
     sudden_weight: float = 1.0
     deviations_per_day: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("d_model", "n_layers", "batches", "epochs", "batch_size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
+        for name in ("d_model", "n_layers", "batches", "batch_steps"):
+            if getattr(self, name) < 1:
                 raise ConfigError(f"detector.{name}: got {getattr(self, name)}, it must be at least 1")
         if not self.learning_rate > 0 or min(self.forecast_weight, self.sudden_weight) < 0:
             raise ConfigError(

@@ -16,7 +16,8 @@ from caretrace.application import Progress
 from caretrace.application.run import Run, describe
 from caretrace.apps.vitals.config import VitalsConfig
 from caretrace.apps.vitals.detector.deviations import deviate
-from caretrace.apps.vitals.detector.fitting import deviation_settings, fit_detector, usual_spread
+from caretrace.apps.vitals.detector.fitting import deviation_settings, fit_detector, teaching, usual_spread
+from caretrace.apps.vitals.detector.material import KnownEvents
 from caretrace.apps.vitals.detector.network import LASTING, REASONS
 from caretrace.apps.vitals.detector.scoring import SURPRISE, Scorer
 from caretrace.apps.vitals.document.monitor import DocumentMonitor
@@ -59,7 +60,9 @@ def train(
     tuned = collect(
         dataset, config.grid, schema.TUNING, like=learned, progress=_files(progress, "reading tuning")
     )
-    events = read_events(events_file(dataset, config.events), tuned.subjects)
+    file = events_file(dataset, config.events)
+    events = read_events(file, tuned.subjects)
+    known = read_known(file, learned, tuned)
     scaler = usual_spread(learned.stretches, learned.channels)
     detector, log = fit_detector(
         learned,
@@ -67,6 +70,8 @@ def train(
         config.detector,
         config.seed,
         lambda record: progress("training the detector", record["epoch"] + 1, record["of"]),
+        tuned,
+        known,
     )
     document, left_out = _document(config, learned, progress)
     progress("choosing thresholds on tuning subjects", 0, None)
@@ -82,6 +87,7 @@ def train(
     run.update(
         tuning=metrics,
         design=monitor.design,
+        taught_by=teaching(config.detector, known),
         document_left_out=left_out,
         channels=list(learned.channels),
         step_seconds=learned.settings.step_seconds,
@@ -132,6 +138,31 @@ def read_events(path: Path | None, subjects: list[int]) -> Events:
         _seconds(table["onset"]),
         _seconds(table["end"]),
     )
+
+
+def read_known(path: Path | None, learned: Recordings, tuned: Recordings) -> KnownEvents | None:
+    """Known events of training and tuning subjects, to learn from and to choose the best epoch by.
+
+    An event is sudden for some minutes (two hours on charts) after its `peak`, or its `onset` where there is no such
+    column; never where a column `course` says `gradual`.
+
+    Args:
+        path: Parquet file as in `event_table`, or None.
+        learned: Recordings of training subjects.
+        tuned: Recordings of tuning subjects.
+
+    Returns:
+        None without a file or without an event of a training subject.
+    """
+    if path is None or not len(event_table(path, learned.subjects)):
+        return None
+    table = event_table(path, [*learned.subjects, *tuned.subjects])
+    onset, end = _seconds(table["onset"]), _seconds(table["end"])
+    peak = _seconds(table["peak"]) if "peak" in table.columns else onset
+    until = np.minimum(peak + learned.resolution.deviations.sudden, end)
+    if "course" in table.columns:
+        until = np.where((table["course"] == "gradual").to_numpy(), onset, until)
+    return KnownEvents(table[schema.SUBJECT_ID].to_numpy().astype(np.int64), onset, end, until)
 
 
 def event_table(path: Path, subjects: list[int]) -> pl.DataFrame:

@@ -1,34 +1,89 @@
 """Deteriorations put into recordings, so that a model can be taught and chosen without anybody's labels.
 
-A deviation is a ramp that some channels follow, each in the direction in which it goes when somebody gets worse:
-pulse and breathing up, saturation down, pressures mostly down, temperature mostly up (the directions in which NEWS2
-gives points). Which channels, how far, how fast and for how long is drawn wide. The truth about a recording, where
-there is one, is never looked at.
+A deviation is a ramp that several channels follow *together*, as they do when somebody gets worse: `PATTERNS` says
+which, in the directions of published criteria, and a share of deviations is any mixture at all. How far, how fast,
+for how long, what holds out and what does not answer is drawn wide. The truth about a recording, where there is one,
+is never looked at.
 
 A deviation must not betray itself by anything but its course. So values are rounded as the monitor rounds them (a
-temperature that creeps by thousandths would tell), and the mean pressure follows the other two as it does in a body.
+temperature that creeps by thousandths would tell), and the mean pressure lies between the other two where it lies in
+the recordings.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
+DoubleArray = npt.NDArray[np.float64]
 
-# Chance that a channel goes up rather than down, and how far it goes against that of the others.
-DIRECTIONS: dict[str, tuple[float, float]] = {
-    "hr": (1.0, 1.0),
-    "spo2": (0.0, 1.0),
-    "resp": (1.0, 1.0),
-    "temp": (0.7, 1.0),
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+    """What goes together.
+
+    Args:
+        moves: Channel → how far it usually goes, in the usual spread within a subject.
+        abrupt: Share that comes abruptly.
+        weight: How often it is drawn.
+        irregular: Whether the pulse becomes irregular.
+    """
+
+    moves: Mapping[str, float]
+    abrupt: float
+    weight: float
+    irregular: bool = False
+
+
+# Directions: infection by SIRS and qSOFA (HR > 90, RR > 20, 38 °C, systolic <= 100 late), blood loss by ATLS classes
+# (pulse first, pressure later), the others by what defines them. Sizes, shares and weights are assumed.
+PATTERNS: Mapping[str, Pattern] = {
+    "infection": Pattern(
+        {"hr": 3.0, "spo2": -1.2, "resp": 2.0, "sbp": -1.6, "dbp": -1.2, "temp": 3.0}, 0.1, 0.2
+    ),
+    "breathing fails": Pattern({"hr": 1.5, "spo2": -4.5, "resp": 2.2, "sbp": 0.4, "dbp": 0.3}, 0.5, 0.22),
+    "blood loss": Pattern(
+        {"hr": 4.0, "spo2": -0.7, "resp": 1.5, "sbp": -2.4, "dbp": -1.5, "temp": -0.4}, 0.5, 0.2
+    ),
+    "fast rhythm": Pattern(
+        {"hr": 5.0, "spo2": -0.5, "resp": 0.6, "sbp": -1.2, "dbp": -0.6}, 0.85, 0.16, irregular=True
+    ),
+    "slow rhythm": Pattern({"hr": -3.5, "sbp": -2.0, "dbp": -1.2}, 0.7, 0.04),
+    "slow breathing": Pattern({"resp": -3.0, "spo2": -3.5, "hr": -0.8}, 0.4, 0.05),
+    "any": Pattern({}, 0.5, 0.13),
 }
+# "any": chance that a channel goes up, and how far it goes beside the others; pressures go together.
+ANY_UP = {"hr": 0.8, "spo2": 0.0, "resp": 0.8, "temp": 0.7}
+ANY_SIZE, ANY_TAKES_PART, ANY_FEWEST = 2.5, 0.6, 2
 PRESSURES = ("sbp", "dbp", "map")
 PRESSURE_FALLS, PRESSURE_RISE = 0.65, 0.4  # chance; share of the size when it rises instead
-TAKES_PART = 0.7  # chance that a channel answers; two of the first three or the pressures always do
+SILENT, RESERVED, RESERVE = (
+    0.1,
+    0.5,
+    0.5,
+)  # chance not to answer, to hold out, and for how much of the ramp at most
+SIZE_SPREAD = 0.35  # log sd between channels
+IRREGULAR = (0.3, 1.8)  # usual spreads; also of one in ten others
 HIGHEST_SPO2 = 100.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Course:
+    """Shortest and longest times of a kind of deviation, steps.
+
+    Args:
+        rise: Until full size.
+        hold: At full size.
+        fall: The way back.
+    """
+
+    rise: tuple[float, float]
+    hold: tuple[float, float]
+    fall: tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,27 +94,25 @@ class DeviationSettings:
         channels: Signals, in order.
         spread: Usual standard deviation within a subject, [channel], in the channel's unit.
         rounding: What values are multiples of, [channel]; 0 where they are not rounded.
-        per_step: Mean number that begin per step.
-        abrupt: Share that rise quickly.
-        quick_rise: Shortest and longest rise of those.
-        slow_rise: The same of the others.
-        hold: Shortest and longest time at full size.
-        fall: Shortest and longest way back.
-        size: Smallest and largest.
         highest: Most that each channel can show, [channel]; infinite where there is no such bound.
+        per_step: Mean number that begin per step.
+        quick: Times of abrupt ones.
+        slow: Times of the others.
+        thermal: Least rise of a temperature, which follows slowly.
+        pulse_share: Share of the pulse pressure by which the mean pressure lies above the diastolic one.
+        size: Smallest and largest factor on the moves of a pattern.
     """
 
     channels: tuple[str, ...]
     spread: tuple[float, ...]
     rounding: tuple[float, ...]
-    per_step: float
-    quick_rise: tuple[float, float]
-    slow_rise: tuple[float, float]
-    hold: tuple[float, float]
-    fall: tuple[float, float]
     highest: tuple[float, ...]
-    abrupt: float = 0.55
-    size: tuple[float, float] = (1.2, 4.5)
+    per_step: float
+    quick: Course
+    slow: Course
+    thermal: float = 0.0
+    pulse_share: float = 1 / 3
+    size: tuple[float, float] = (0.5, 1.5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,21 +151,25 @@ def deviate(
     added = np.zeros(values.shape)
     during, sudden = np.zeros(steps, bool), np.zeros(steps, bool)
     drawn: list[tuple[float, float, bool]] = []
+    patterns = list(PATTERNS.values())
+    weights = np.array([pattern.weight for pattern in patterns])
     for _ in range(int(rng.poisson(settings.per_step * steps))):
-        onset, abrupt = float(rng.uniform(0, steps)), bool(rng.random() < settings.abrupt)
-        rise = _between(rng, settings.quick_rise if abrupt else settings.slow_rise)
-        hold, fall = _between(rng, settings.hold), _between(rng, settings.fall)
-        end = onset + rise + hold + fall
-        if during[int(onset) : int(np.ceil(end))].any():
+        pattern = patterns[int(rng.choice(len(patterns), p=weights / weights.sum()))]
+        onset, abrupt = float(rng.uniform(0, steps)), bool(rng.random() < pattern.abrupt)
+        course = settings.quick if abrupt else settings.slow
+        ramp = _Ramp(
+            onset, _between(rng, course.rise), _between(rng, course.hold), _between(rng, course.fall)
+        )
+        if during[int(onset) : int(np.ceil(ramp.end))].any():
             continue
-        # A step's value is the mean of what it saw, so that half of a step counts half.
-        since = np.arange(steps) + 0.5 - onset
-        ramp = np.clip(np.minimum(since / rise, (rise + hold + fall - since) / fall), 0, 1)
-        added += _course(ramp, settings, rng)
-        during |= ramp > 0
+        added += _moved(ramp, pattern, settings, rng, steps)
+        share = ramp.share(steps)
+        during |= share > 0
         if abrupt:
-            sudden |= (since > 0) & (since < rise + sudden_steps)
-        drawn.append((onset, min(end, steps), abrupt))
+            # A step's value is the mean of what it saw, so that half of a step counts half.
+            since = np.arange(steps) + 0.5 - onset
+            sudden |= (since > 0) & (since < ramp.rise + sudden_steps)
+        drawn.append((onset, min(ramp.end, steps), abrupt))
     drawn.sort()
     table = np.array(drawn, np.float64).reshape(-1, 3)
     return Deviated(
@@ -120,46 +177,72 @@ def deviate(
     )
 
 
+@dataclasses.dataclass(frozen=True)
+class _Ramp:
+    onset: float
+    rise: float
+    hold: float
+    fall: float
+
+    @property
+    def end(self) -> float:
+        return self.onset + self.rise + self.hold + self.fall
+
+    def share(self, steps: int, least_rise: float = 0.0) -> DoubleArray:
+        """How far it has gone, 0 to 1, [step]."""
+        since = np.arange(steps) + 0.5 - self.onset
+        left = self.end - (np.arange(steps) + 0.5)
+        return np.clip(np.minimum(since / max(self.rise, least_rise), left / self.fall), 0, 1)
+
+
 def _between(rng: np.random.Generator, bounds: tuple[float, float]) -> float:
     """Log-uniform."""
     return float(np.exp(rng.uniform(np.log(bounds[0]), np.log(bounds[1]))))
 
 
-def _course(
-    ramp: npt.NDArray[np.float64], settings: DeviationSettings, rng: np.random.Generator
-) -> npt.NDArray[np.float64]:
+def _moved(
+    ramp: _Ramp, pattern: Pattern, settings: DeviationSettings, rng: np.random.Generator, steps: int
+) -> DoubleArray:
     """What a deviation adds to each channel, [channel, step]."""
-    names = settings.channels
-    size = _between(rng, settings.size) * np.exp(rng.normal(0, 0.4, len(names)))
-    pressure = -1.0 if rng.random() < PRESSURE_FALLS else PRESSURE_RISE
-    part = rng.random(len(names)) < TAKES_PART
-    core = [i for i, name in enumerate(names) if name in ("hr", "spo2", "resp", "sbp")]
-    if part[core].sum() < min(2, len(core)):
-        part[rng.choice(core, min(2, len(core)), replace=False)] = True
-    added = np.zeros((len(names), ramp.size))
-    for place, name in enumerate(names):
-        if not part[place]:
+    names, size = settings.channels, _between(rng, settings.size)
+    added = np.zeros((len(names), steps))
+    present = {name: move for name, move in pattern.moves.items() if name in names}
+    moves = present or _any(names, rng)
+    answers = rng.random(len(moves)) >= SILENT
+    answers[rng.integers(len(moves))] = True
+    for (name, move), does in zip(moves.items(), answers, strict=True):
+        if not does:
             continue
-        if name in PRESSURES:
-            sign = pressure
-        else:
-            up, share = DIRECTIONS[name]
-            sign = share if rng.random() < up else -share
+        share = ramp.share(steps, settings.thermal if name == "temp" else 0.0)
         # Some channels hold out for a while before they answer.
-        reserve = rng.uniform(0, 0.4) if rng.random() < 0.4 else 0.0
-        added[place] = (
-            sign * size[place] * settings.spread[place] * np.maximum(ramp - reserve, 0) / (1 - reserve)
-        )
-    if "hr" in names and rng.random() < 0.2:  # an irregular pulse
-        row = names.index("hr")
-        added[row] += ramp * rng.normal(0, rng.uniform(0.5, 1.5), ramp.size) * settings.spread[row]
+        reserve = rng.uniform(0, RESERVE) if rng.random() < RESERVED else 0.0
+        place = names.index(name)
+        factor = move * size * settings.spread[place] * np.exp(rng.normal(0, SIZE_SPREAD))
+        added[place] = factor * np.maximum(share - reserve, 0) / (1 - reserve)
+    if "hr" in names and (pattern.irregular or rng.random() < 0.1):
+        place, jumps = names.index("hr"), rng.uniform(*IRREGULAR)
+        added[place] += ramp.share(steps) * rng.normal(0, jumps, steps) * settings.spread[place]
     if {"sbp", "dbp", "map"} <= set(names):
         systolic, diastolic = (added[names.index(name)] for name in ("sbp", "dbp"))
-        added[names.index("map")] = (systolic + 2 * diastolic) / 3
+        added[names.index("map")] = diastolic + settings.pulse_share * (systolic - diastolic)
+    elif "map" in names and "map" not in moves and "sbp" in moves:
+        place = names.index("map")
+        added[place] = moves["sbp"] * size * settings.spread[place] * ramp.share(steps)
     return added
 
 
-def _shown(values: FloatArray, added: npt.NDArray[np.float64], settings: DeviationSettings) -> FloatArray:
+def _any(names: tuple[str, ...], rng: np.random.Generator) -> dict[str, float]:
+    """Any mixture of channels."""
+    pressure = -1.0 if rng.random() < PRESSURE_FALLS else PRESSURE_RISE
+    part = rng.random(len(names)) < ANY_TAKES_PART
+    part[rng.choice(len(names), min(ANY_FEWEST, len(names)), replace=False)] = True
+    signs = [
+        pressure if name in PRESSURES else 1.0 if rng.random() < ANY_UP[name] else -1.0 for name in names
+    ]
+    return {name: ANY_SIZE * sign for name, sign, takes in zip(names, signs, part, strict=True) if takes}
+
+
+def _shown(values: FloatArray, added: DoubleArray, settings: DeviationSettings) -> FloatArray:
     """Values as a monitor would show them."""
     shown = np.minimum(values + added, np.array(settings.highest)[:, None])
     rounding = np.array(settings.rounding)[:, None]

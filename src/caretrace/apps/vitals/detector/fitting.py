@@ -1,4 +1,4 @@
-"""Fit the detector: every epoch reads the training recordings with other deviations in them."""
+"""Fit the detector: every epoch reads training recordings with other deviations in them."""
 
 from __future__ import annotations
 
@@ -12,32 +12,21 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from caretrace.apps.vitals.config import DetectorConfig
-from caretrace.apps.vitals.detector.deviations import HIGHEST_SPO2, Deviated, DeviationSettings, deviate
-from caretrace.apps.vitals.detector.history import History, HistorySettings
-from caretrace.apps.vitals.detector.network import LASTING, SUDDEN, Detector, surprise
+from caretrace.apps.vitals.detector.deviations import HIGHEST_SPO2, Course, DeviationSettings
+from caretrace.apps.vitals.detector.history import HistorySettings
+from caretrace.apps.vitals.detector.material import KEPT, KnownEvents, Portion, Steps, Teacher, Windows
+from caretrace.apps.vitals.detector.network import NO_BACKBONE, Detector, nll
 from caretrace.apps.vitals.task import Recordings
 from caretrace.data.grid import ChannelScaler, Stretch
-from caretrace.errors import CaretraceError
+from caretrace.errors import ConfigError
+from caretrace.training.descent import DescentConfig, descend
 
 FloatArray = npt.NDArray[np.float32]
 Told = Callable[[dict[str, float]], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Portion:
-    """Windows of the same number of steps; short ones are padded at the end.
-
-    Args:
-        features: [window, step, feature].
-        values: [window, step, channel], standardised; NaN where nothing was measured.
-        targets: [window, step, reason], 1 while a deviation is sudden, while it lasts.
-        padding: [window, step], True where there is no step.
-    """
-
-    features: Tensor
-    values: Tensor
-    targets: Tensor
-    padding: Tensor
+_VISITS = 4  # how often a step is learned from before other deviations are drawn
+_FEWEST_EPOCHS, _MOST_EPOCHS = 2, 60
+_SOME = 10  # known events, from which on they teach
+_BESIDE = 0.25  # how many deviations are put in beside known events, of what is usual
 
 
 def usual_spread(train: Sequence[Stretch], channels: tuple[str, ...]) -> ChannelScaler:
@@ -85,20 +74,32 @@ def deviation_settings(
     """Deviations for such recordings."""
     times, step = recordings.resolution.deviations, recordings.settings.step_seconds
 
-    def steps(bounds: tuple[float, float]) -> tuple[float, float]:
-        return bounds[0] / step, bounds[1] / step
+    def course(bounds: tuple[tuple[float, float], ...]) -> Course:
+        return Course(*((low / step, high / step) for low, high in bounds))
 
     return DeviationSettings(
         channels=scaler.channels,
         spread=tuple(float(sd) for sd in scaler.sd),
         rounding=roundings(recordings.stretches, len(scaler.channels)),
-        per_step=(times.per_day if per_day is None else per_day) * step / 86_400,
-        quick_rise=steps(times.quick_rise),
-        slow_rise=steps(times.slow_rise),
-        hold=steps(times.hold),
-        fall=steps(times.fall),
         highest=tuple(HIGHEST_SPO2 if name == "spo2" else np.inf for name in scaler.channels),
+        per_step=(times.per_day if per_day is None else per_day) * step / 86_400,
+        quick=course(times.quick),
+        slow=course(times.slow),
+        thermal=times.thermal / step,
+        pulse_share=pulse_share(recordings.stretches, scaler.channels),
     )
+
+
+def pulse_share(stretches: Sequence[Stretch], channels: tuple[str, ...]) -> float:
+    """Where the mean pressure lies between diastolic and systolic, by least squares; a third where it is not known."""
+    if not {"sbp", "dbp", "map"} <= set(channels):
+        return 1 / 3
+    values = np.concatenate([each.values for each in stretches[:20]], axis=1).astype(np.float64)
+    systolic, diastolic, middle = (values[channels.index(name)] for name in ("sbp", "dbp", "map"))
+    pulse, above = systolic - diastolic, middle - diastolic
+    known = ~np.isnan(pulse + above)
+    square = float((pulse[known] ** 2).sum())
+    return float((pulse[known] * above[known]).sum()) / square if square > 0 else 1 / 3
 
 
 def history_settings(recordings: Recordings) -> HistorySettings:
@@ -109,66 +110,119 @@ def history_settings(recordings: Recordings) -> HistorySettings:
     )
 
 
+def teaching(config: DetectorConfig, known: KnownEvents | None) -> str:
+    """What teaches: `deviations`, `events` or `both`, as asked for or by how many events are known.
+
+    Raises:
+        ConfigError: Events shall teach, and none is known.
+    """
+    count = 0 if known is None else known.onset.size
+    if config.taught_by == "auto":
+        return "both" if count >= _SOME else "deviations"
+    if config.taught_by != "deviations" and not count:
+        raise ConfigError(
+            f"detector.taught_by: {config.taught_by}, but there are no known events of training subjects; name a file "
+            "of them in `events`, or set detector.taught_by=deviations"
+        )
+    return config.taught_by
+
+
 def fit_detector(
     train: Recordings,
     scaler: ChannelScaler,
     config: DetectorConfig,
     seed: int,
     progress: Told = lambda _: None,
+    tuning: Recordings | None = None,
+    known: KnownEvents | None = None,
 ) -> tuple[Detector, list[dict[str, float]]]:
-    """Learn from training recordings; their truth, if there is one, is not looked at.
+    """Learn from training recordings.
 
     Args:
         train: Recordings of training subjects.
         scaler: From `usual_spread`.
         config: Settings.
         seed: Of everything random.
-        progress: Told the mean losses after each epoch.
+        progress: Told `epoch`, `of` and the losses after each epoch.
+        tuning: Recordings by whose loss the best epoch is chosen; those of training without them.
+        known: Known events of training and tuning subjects; used as `config.taught_by` says.
 
     Returns:
-        The detector in evaluation mode, and the mean losses of each epoch.
+        The detector in evaluation mode, and the losses of each epoch: `sudden`, `lasting` and `forecast` are those of
+        `tuning`.
 
     Raises:
-        CaretraceError: The loss is no longer a number.
+        CaretraceError: A loss is no longer a number.
     """
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     history = history_settings(train)
     detector = Detector(config, history.n_features, history.n_channels)
-    source = _Source(train, scaler, config)
-    epochs = config.epochs or int(np.clip(round(config.batches / source.portions()), 2, 60))
-    total = epochs * source.portions()
-    optimizer = torch.optim.AdamW(detector.parameters(), lr=config.learning_rate, weight_decay=1e-3)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=total)
-    weights = torch.tensor([config.sudden_weight, 1.0, config.forecast_weight])
-    names = ("sudden", "lasting", "forecast", "train_loss")
-    log = []
-    for epoch in range(epochs):
-        sums = np.zeros(5)
-        for portion in source.epoch(rng):
-            losses = _losses(detector, portion)
-            loss = losses @ weights
-            if not torch.isfinite(loss):
-                raise CaretraceError(
-                    f"the loss became {loss.item()} in epoch {epoch}; lower detector.learning_rate"
-                )
-            optimizer.zero_grad()
-            torch.autograd.backward(loss)
-            torch.nn.utils.clip_grad_norm_(detector.parameters(), 1.0)
-            optimizer.step()
-            if schedule.last_epoch < total:
-                schedule.step()
-            sums += [*losses.tolist(), float(loss.detach()), 1.0]
-        record = dict(zip(names, sums[:4] / max(sums[4], 1.0), strict=True))
-        log.append(
-            {
-                "epoch": float(epoch),
-                "of": float(epochs),
-                **{name: float(value) for name, value in record.items()},
-            }
-        )
+    learner = _Learner(detector, train, tuning or train, scaler, config, known, seed)
+    epochs = int(np.clip(round(config.batches / learner.n_batches), _FEWEST_EPOCHS, _MOST_EPOCHS))
+    descent = DescentConfig(
+        seed=seed, epochs=epochs, patience=epochs, learning_rate=config.learning_rate, weight_decay=1e-3
+    )
+    log: list[dict[str, float]] = []
+
+    def told(record: dict[str, float]) -> None:
+        log.append(record | {"of": float(epochs), **learner.found})
         progress(log[-1])
-    return detector.eval(), log
+
+    descend(detector, learner, descent, told)
+    return detector, log
+
+
+class _Learner:
+    """Batches and losses; see `training.descent.Learner`."""
+
+    def __init__(
+        self,
+        detector: Detector,
+        train: Recordings,
+        tuning: Recordings,
+        scaler: ChannelScaler,
+        config: DetectorConfig,
+        known: KnownEvents | None,
+        seed: int,
+    ) -> None:
+        self._detector, self._config = detector, config
+        self._weights = torch.tensor([config.sudden_weight, 1.0, config.forecast_weight])
+        how = teaching(config, known)
+        usual = deviation_settings(train, scaler, config.deviations_per_day)
+        beside = dataclasses.replace(usual, per_step=usual.per_step * _BESIDE)
+        deviations = {"events": None, "both": beside, "deviations": usual}[how]
+        sudden = train.resolution.deviations.sudden / train.resolution.step_seconds
+        shared = (scaler, history_settings(train), deviations, sudden, known if how != "deviations" else None)
+        self._teacher = Teacher(train, *shared)
+        steps = sum(map(len, train.stretches))
+        kept = min(steps, KEPT) if config.backbone == NO_BACKBONE else steps
+        visits = _VISITS if config.backbone == NO_BACKBONE else 1
+        self.n_batches = min(config.batches, max(1, visits * kept // config.batch_steps))
+        rng = np.random.default_rng(seed + 1)
+        material = self._material(Teacher(tuning, *shared), rng)
+        self._tuning = [material.portion(config.batch_steps, rng) for _ in range(min(100, self.n_batches))]
+        self.found: dict[str, float] = {}
+
+    def _material(self, teacher: Teacher, rng: np.random.Generator) -> Steps | Windows:
+        if self._config.backbone == NO_BACKBONE:
+            return Steps(teacher, rng)
+        return Windows(teacher, teacher.recordings.settings.length, rng)
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Portion]:
+        """Deviations are drawn anew for every epoch."""
+        material = self._material(self._teacher, rng)
+        for _ in range(self.n_batches):
+            yield material.portion(self._config.batch_steps, rng)
+
+    def loss(self, portion: Portion) -> Tensor:
+        """Both kinds of evidence, and the forecast."""
+        return _losses(self._detector, portion) @ self._weights
+
+    def tuning_loss(self) -> float:
+        """The same on recordings that are not learned from."""
+        losses = torch.stack([_losses(self._detector, portion) for portion in self._tuning]).mean(0)
+        self.found = dict(zip(("sudden", "lasting", "forecast"), losses.tolist(), strict=True))
+        return float(losses @ self._weights)
 
 
 def _losses(detector: Detector, portion: Portion) -> Tensor:
@@ -178,72 +232,5 @@ def _losses(detector: Detector, portion: Portion) -> Tensor:
     evidence = F.binary_cross_entropy_with_logits(
         reading.evidence[real], portion.targets[real], reduction="none"
     ).mean(0)
-    measured = (~torch.isnan(portion.values) & real[..., None]).sum().clamp(min=1)
-    return torch.cat([evidence, (surprise(reading, portion.values).sum() / measured)[None]])
-
-
-class _Source:
-    """Training recordings, group by group, each time with other deviations."""
-
-    def __init__(self, train: Recordings, scaler: ChannelScaler, config: DetectorConfig) -> None:
-        self._values = [stretch.values for stretch in train.stretches]
-        self._scaler = scaler
-        self._history = history_settings(train)
-        self._deviations = deviation_settings(train, scaler, config.deviations_per_day)
-        self._sudden = train.resolution.deviations.sudden / train.resolution.step_seconds
-        self._length, self._size = train.settings.length, config.batch_size
-
-    def portions(self) -> int:
-        """Batches of an epoch, at most."""
-        order = range(0, len(self._values), self._size)
-        return sum(-(-self._windows(low) // self._size) for low in order)
-
-    def _windows(self, low: int) -> int:
-        group = self._values[low : low + self._size]
-        return sum(len(values[0]) // self._length + 2 for values in group)
-
-    def epoch(self, rng: np.random.Generator) -> Iterator[Portion]:
-        """Every step once, in random order of windows."""
-        order = rng.permutation(len(self._values))
-        for low in range(0, len(order), self._size):
-            yield from self._group([self._values[int(i)] for i in order[low : low + self._size]], rng)
-
-    def _group(self, group: list[FloatArray], rng: np.random.Generator) -> Iterator[Portion]:
-        rows = []
-        for values in group:
-            deviated = deviate(values, self._deviations, self._sudden, rng)
-            scaled = self._scaler.transform(deviated.values)
-            features = History(self._history).advance(scaled[None])[0]
-            rows.append((features.T, scaled.T, _targets(deviated)))
-        places = [
-            (number, start)
-            for number, values in enumerate(group)
-            for start in range(-int(rng.integers(self._length)), values.shape[1], self._length)
-        ]
-        rng.shuffle(places)
-        for low in range(0, len(places), self._size):
-            cuts = [
-                tuple(part[max(0, start) : start + self._length] for part in rows[number])
-                for number, start in places[low : low + self._size]
-            ]
-            longest = max(len(cut[0]) for cut in cuts)
-            yield Portion(
-                features=_padded([cut[0] for cut in cuts], longest),
-                values=_padded([cut[1] for cut in cuts], longest, np.nan),
-                targets=_padded([cut[2] for cut in cuts], longest),
-                padding=torch.arange(longest) >= torch.tensor([len(cut[0]) for cut in cuts])[:, None],
-            )
-
-
-def _targets(deviated: Deviated) -> FloatArray:
-    """[step, reason]."""
-    targets = np.zeros((len(deviated.during), 2), np.float32)
-    targets[:, SUDDEN], targets[:, LASTING] = deviated.sudden, deviated.during
-    return targets
-
-
-def _padded(parts: list[FloatArray], length: int, filler: float = 0.0) -> Tensor:
-    whole = np.full((len(parts), length, parts[0].shape[1]), filler, np.float32)
-    for row, part in zip(whole, parts, strict=True):
-        row[: len(part)] = part
-    return torch.from_numpy(whole)
+    measured = (~torch.isnan(portion.following) & real[..., None]).sum().clamp(min=1)
+    return torch.cat([evidence, (nll(reading, portion.following).sum() / measured)[None]])

@@ -61,6 +61,10 @@ class History:
         self._spreads = np.zeros((2, 2, n_subjects, channels))
         self._steps = np.zeros(n_subjects)
 
+    def memory(self) -> dict[str, tuple[DoubleArray, int]]:
+        """All that is remembered, not copied: name → array, and which of its axes counts subjects."""
+        return {"sums": (self._sums, 2), "spreads": (self._spreads, 2), "steps": (self._steps, 0)}
+
     def advance(self, values: FloatArray, subjects: npt.NDArray[np.int64] | None = None) -> FloatArray:
         """Take steps, one or many.
 

@@ -2,7 +2,8 @@
 
 Two readings of one hidden state. The *forecast* is a Student-t distribution of every channel's next value; how badly
 it fails says that something is new. The *evidence* is a log-odds, of something sudden and of something that goes on,
-learned from deviations put into recordings (`deviations.py`).
+learned from deviations put into recordings (`deviations.py`) or from known events. The features hold the past at
+several scales, so that no backbone is needed; one that keeps a state may stand between.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from caretrace.backbones import build_backbone
 
 SUDDEN, LASTING = 0, 1  # places in the evidence
 REASONS = ("sudden", "lasting")
+NO_BACKBONE = "none"  # each step by itself
 FREEDOM = 4.0  # of the Student-t: artefacts are far out, and must not frighten the scale
 _SMALLEST_LOG_SCALE = -4.0
 
@@ -50,26 +52,33 @@ class Detector(nn.Module):
         super().__init__()
         width = config.d_model
         self.enter = nn.Sequential(nn.Linear(n_features, width), nn.GELU(), nn.Linear(width, width))
-        self.backbone = build_backbone(
-            config.backbone,
-            d_model=width,
-            n_layers=config.n_layers,
-            dropout=config.dropout,
-            **config.backbone_settings,
-        )
-        self.evidence = nn.Sequential(nn.Linear(2 * width, width), nn.GELU(), nn.Linear(width, len(REASONS)))
-        self.forecast = nn.Linear(2 * width, 2 * n_channels)
+        self.backbone: nn.Module | None = None
+        if config.backbone != NO_BACKBONE:
+            self.backbone = build_backbone(
+                config.backbone,
+                d_model=width,
+                n_layers=config.n_layers,
+                dropout=config.dropout,
+                **config.backbone_settings,
+            )
+        read = width if self.backbone is None else 2 * width
+        self.evidence = nn.Sequential(nn.Linear(read, width), nn.GELU(), nn.Linear(width, len(REASONS)))
+        self.forecast = nn.Linear(read, 2 * n_channels)
 
     def forward(
         self, features: Float[Tensor, "batch step feature"], padding_mask: Bool[Tensor, "batch step"]
     ) -> Reading:
         """Readings of whole sequences."""
         entered = self.enter(features)
+        if self.backbone is None:
+            return self._read(entered)
         return self._read(torch.cat([entered, self.backbone(entered, padding_mask)], -1))
 
     def step(self, features: Float[Tensor, "batch feature"], state: Any = None) -> tuple[Reading, Any]:
         """Readings of one more step, and the state to pass with the next one."""
         entered = self.enter(features)
+        if self.backbone is None:
+            return self._read(entered), None
         hidden, state = self.backbone.step(entered, state)  # type: ignore[operator]
         return self._read(torch.cat([entered, hidden], -1)), state
 
@@ -88,15 +97,25 @@ def surprise(reading: Reading, values: Tensor) -> Tensor:
     Returns:
         [batch, step, channel]; 0 where nothing was measured, and at the first step.
     """
-    target = values[:, 1:]
-    residual = (torch.nan_to_num(target) - reading.mean[:, :-1]) * torch.exp(-reading.log_scale[:, :-1])
+    before = Reading(*(part[:, :-1] for part in reading))
+    return F.pad(nll(before, values[:, 1:]), (0, 0, 1, 0))
+
+
+def nll(reading: Reading, following: Tensor) -> Tensor:
+    """Negative log-likelihood of what follows each step, nats; 0 where nothing was measured.
+
+    Args:
+        reading: [...].
+        following: [..., channel], standardised values one step later; NaN where nothing was measured.
+    """
+    residual = (torch.nan_to_num(following) - reading.mean) * torch.exp(-reading.log_scale)
     constant = (
         torch.lgamma(torch.tensor(FREEDOM / 2))
         - torch.lgamma(torch.tensor((FREEDOM + 1) / 2))
         + 0.5 * torch.log(torch.tensor(FREEDOM * torch.pi))
     )
-    loss = (FREEDOM + 1) / 2 * torch.log1p(residual.square() / FREEDOM) + reading.log_scale[:, :-1] + constant
-    return F.pad(loss.masked_fill(torch.isnan(target), 0.0), (0, 0, 1, 0))
+    loss = (FREEDOM + 1) / 2 * torch.log1p(residual.square() / FREEDOM) + reading.log_scale + constant
+    return loss.masked_fill(torch.isnan(following), 0.0)
 
 
 def residuals(reading: Reading, values: Tensor) -> Tensor:
