@@ -106,17 +106,20 @@ def test_quiet_is_quiet(caretrace, tiny_dataset, place, tmp_path):
 
 @pytest.fixture
 def quick_demo(monkeypatch):
-    from caretrace.cli import demo
+    from caretrace.cli import tour
 
-    monkeypatch.setattr(demo, "QUICK", ("training.members=1", "training.max_steps=20", "d_model=16"))
+    monkeypatch.setitem(
+        tour.QUICK, "mortality", ("training.members=1", "training.max_steps=20", "d_model=16")
+    )
 
 
 @pytest.mark.slow
 def test_demo_goes_the_whole_way_by_commands_that_anybody_can_repeat(caretrace, quick_demo, tmp_path):
     demo, again = tmp_path / "demo", tmp_path / "again"
-    answer = caretrace("demo", "--subjects", 300, "--out", demo, "--json")
+    answer = caretrace("demo", "--app", "mortality", "--subjects", 300, "--out", demo, "--json")
     assert answer.json["report"] == str(demo / "report.html")
     assert "AUROC" in (demo / "report.html").read_text()
+    assert "AUROC" in (demo / "mortality.html").read_text()
     printed = re.findall(r"^\[\d/6\] caretrace (.*)$", answer.err, re.MULTILINE)
     assert [command.split()[0] for command in printed] == [
         "simulate", "ingest", "cohort", "train", "evaluate", "report",
@@ -124,7 +127,7 @@ def test_demo_goes_the_whole_way_by_commands_that_anybody_can_repeat(caretrace, 
     for command in printed:
         repeated = caretrace(*command.replace(str(demo), str(again)).split(), "--json")
         assert repeated.code == 0, repeated.err
-    weights = "run/bundle/model.safetensors"
+    weights = "runs/mortality/bundle/model.safetensors"
     assert (again / weights).read_bytes() == (demo / weights).read_bytes()
-    figures = json.loads((again / "run" / "evaluation" / "evaluation.json").read_text())
-    assert figures["metrics"] == answer.json["evaluation"]["metrics"]
+    figures = json.loads((again / "runs" / "mortality" / "evaluation" / "evaluation.json").read_text())
+    assert figures["metrics"] == answer.json["evaluation"]["mortality"]["metrics"]

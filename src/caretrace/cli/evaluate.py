@@ -60,7 +60,7 @@ def command(
 
 def show(console: Console, figures: dict[str, Any]) -> None:
     """The figures of a risk as two tables and a sentence; those of anything else as figures and gates."""
-    if "recommended" in figures:
+    if "positives" in figures:
         _show_risk(console, figures)
     else:
         _show_figures(console, figures)

@@ -17,7 +17,15 @@ CHANNELS = [
     ("temp", "°C", [36.0, 38.0], 36.9),
 ]
 # Place in the ward → state of its bed; everybody else is quiet.
-STATES = {3: "active", 11: "active", 17: "pending", 22: "technical", 30: "stale", 36: "acknowledged", 41: "cleared"}
+STATES = {
+    3: "active",
+    11: "active",
+    17: "pending",
+    22: "technical",
+    30: "stale",
+    36: "acknowledged",
+    41: "cleared",
+}
 REASONS = {"technical": "probe_off", "stale": "stale", 3: "sudden"}
 WORDS = {
     "sudden": "Oxygen saturation fell from 96 to 87 % within 4 minutes while respiration rose to 28",
@@ -45,7 +53,9 @@ def bed(place: int, now: float) -> dict[str, Any]:
         "bed": f"A-{place + 1:02d}",
         "ward": "A",
         "state": state,
-        "risk": None if place == 44 else {"value": chance, "low": chance * 0.7, "high": min(0.97, chance * 1.35)},
+        "risk": None
+        if place == 44
+        else {"value": chance, "low": chance * 0.7, "high": min(0.97, chance * 1.35)},
         "last_sample": at(now - old),
         "age_seconds": old,
         "values": {name: level(name, usual, place, now, state) for name, _, _, usual in CHANNELS},
@@ -89,9 +99,12 @@ def strips(place: int, now: float, seen: dict[str, Any] | None) -> dict[str, Any
     times = [START.timestamp() + now - 7200 + 30 * step for step in range(241)]
     struck = STATES.get(place) == "active"
     values = {
-        name: [course(name, usual, place, step, struck) for step in range(241)] for name, _, _, usual in CHANNELS
+        name: [course(name, usual, place, step, struck) for step in range(241)]
+        for name, _, _, usual in CHANNELS
     }
-    rise = [0.4 + 0.3 * math.sin(step / 9) + (max(0, step - 205) * 0.17 if struck else 0) for step in range(241)]
+    rise = [
+        0.4 + 0.3 * math.sin(step / 9) + (max(0, step - 205) * 0.17 if struck else 0) for step in range(241)
+    ]
     return {
         "subject_id": 1000 + place,
         "bed": f"A-{place + 1:02d}",
@@ -124,7 +137,9 @@ def board() -> dict[str, Any]:
             {
                 "time": at(3600 * (hour - 48)),
                 "nedocs": round(crowd - 30 + 24 * math.sin(hour / 3.8) + hour * 0.6, 1),
-                "probability": round(min(0.95, max(0.02, chances[1] - 0.15 + 0.14 * math.sin(hour / 3.8 + 0.8))), 3),
+                "probability": round(
+                    min(0.95, max(0.02, chances[1] - 0.15 + 0.14 * math.sin(hour / 3.8 + 0.8))), 3
+                ),
             }
             for hour in range(49)
         ]
@@ -157,7 +172,9 @@ def subjects() -> list[dict[str, Any]]:
     found = []
     for place in range(40):
         risk = 0.91 * math.exp(-place / 11)
-        found.append({"subject_id": 20_000 + place, "risk": risk, "low": risk * 0.7, "high": min(1, risk * 1.2)})
+        found.append(
+            {"subject_id": 20_000 + place, "risk": risk, "low": risk * 0.7, "high": min(1, risk * 1.2)}
+        )
     return found
 
 
@@ -172,7 +189,14 @@ def timeline() -> dict[str, Any]:
     ]
     return {
         "events": [
-            {"time": at(-3600 * i), "code": code, "words": words, "value": value, "unit": unit, "contribution": credit}
+            {
+                "time": at(-3600 * i),
+                "code": code,
+                "words": words,
+                "value": value,
+                "unit": unit,
+                "contribution": credit,
+            }
             for i, (code, words, value, unit, credit) in enumerate(rows)
         ],
         "trajectory": [
@@ -212,15 +236,23 @@ BUNDLES = [
     {"id": app, "app": app, "title": title, "summary": summary, "trained": at(-86_400), "verbs": ["predict"]}
     for app, title, summary in (
         ("mortality", "Risk of death in intensive care", "The chance to die in this stay."),
-        ("vitals", "Alarms from vital signs", "Watches vital signs and raises alarms at a stated rate of false ones."),
+        (
+            "vitals",
+            "Alarms from vital signs",
+            "Watches vital signs and raises alarms at a stated rate of false ones.",
+        ),
         ("safety", "Safety of emergency care", "Forecasts crises, delays and harm."),
         ("synth", "Synthetic histories", "Histories of people who do not exist."),
     )
 ]
 CARD = {
-    "markdown": "# Card\n\nTrained on **simulated** patients.\n\n## Not for\n\n- decisions at a bedside\n- `another` hospital\n\n"
+    "markdown": "# Card\n\nTrained on **simulated** patients.\n\n## Not for\n\n"
+    "- decisions at a bedside\n- `another` hospital\n\n"
     "| model | AUROC |\n|---|---|\n| ours | 0.871 |\n| trees | 0.869 |\n",
-    "metrics": {"auroc": {"value": 0.871, "low": 0.84, "high": 0.9}, "ece": {"value": 0.02, "low": None, "high": None}},
+    "metrics": {
+        "auroc": {"value": 0.871, "low": 0.84, "high": 0.9},
+        "ece": {"value": 0.02, "low": None, "high": None},
+    },
     "gates": {"calibration": {"passed": True, "value": 0.02, "bound": 0.03}},
 }
 
@@ -228,7 +260,15 @@ CARD = {
 def audit(done: list[dict[str, Any]]) -> dict[str, Any]:
     first = [("local", "read bed", 1003, "done"), ("nurse-b", "read bed", 2001, "denied: another ward")]
     entries = [
-        {"n": n + 1, "time": at(n), "who": who, "what": what, "subject_id": subject, "outcome": outcome, "hash": f"{n:064x}"}
+        {
+            "n": n + 1,
+            "time": at(n),
+            "who": who,
+            "what": what,
+            "subject_id": subject,
+            "outcome": outcome,
+            "hash": f"{n:064x}",
+        }
         for n, (who, what, subject, outcome) in enumerate(first)
     ]
     return {"entries": entries + done, "intact": True}

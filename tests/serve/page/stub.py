@@ -63,7 +63,11 @@ class Stub(ThreadingHTTPServer):
             return {"history": changes}
         if head == "alarms" and rest:
             place = int(rest[0]) - 500
-            made = {"bundle": "vitals", "policy": {"threshold": 4.2}, "command": "caretrace predict RUN DATASET"}
+            made = {
+                "bundle": "vitals",
+                "policy": {"threshold": 4.2},
+                "command": "caretrace predict RUN DATASET",
+            }
             return {**canned.alarm(place, canned.STATES[place]), "reproduction": {**made, "samples": []}}
         if head == "subjects":
             return canned.timeline() if rest else canned.subjects()
@@ -86,11 +90,21 @@ class Stub(ThreadingHTTPServer):
         head, *rest = path.strip("/").split("/")
         if head == "alarms" and rest[1] == "acknowledge":
             number = int(rest[0])
-            seen = {**canned.alarm(number - 500, "acknowledged"), "why": body["why"], "changed": canned.at(self.now())}
+            seen = {
+                **canned.alarm(number - 500, "acknowledged"),
+                "why": body["why"],
+                "changed": canned.at(self.now()),
+            }
             self.seen[number] = seen
             return seen
         if head == "generate":
-            job = {"id": "j1", "state": "done", "progress": 1.0, "what": f"{body['n']} people as {body['format']}", "result": None}
+            job = {
+                "id": "j1",
+                "state": "done",
+                "progress": 1.0,
+                "what": f"{body['n']} people as {body['format']}",
+                "result": None,
+            }
             self.jobs.append(job)
             return {"job": "j1"}
         return {}
@@ -140,7 +154,9 @@ class Handler(BaseHTTPRequestHandler):
             while not self.server.silent:
                 now = self.server.now()
                 beds = {
-                    str(1000 + place): {name: canned.level(name, usual, place, now) for name, _, _, usual in canned.CHANNELS}
+                    str(1000 + place): {
+                        name: canned.level(name, usual, place, now) for name, _, _, usual in canned.CHANNELS
+                    }
                     for place in range(50)
                     if place not in canned.STATES
                 }

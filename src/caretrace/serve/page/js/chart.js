@@ -2,6 +2,7 @@
 
 import { colour, onTheme } from "./theme.js";
 
+const FONT = "system-ui, -apple-system, Segoe UI, Roboto, Noto Sans, sans-serif"; // measured as it is drawn
 let library = null;
 
 /**
@@ -16,7 +17,7 @@ export async function chart(container, label, option) {
   container.setAttribute("role", "img");
   container.setAttribute("aria-label", label);
   const drawn = library.init(container, null, { renderer: "svg" });
-  const draw = () => drawn.setOption({ animation: false, textStyle: { fontFamily: "inherit" }, ...option() }, true);
+  const draw = () => drawn.setOption({ animation: false, textStyle: { fontFamily: FONT, fontSize: 12 }, ...option() }, true);
   const watcher = new ResizeObserver(() => drawn.resize());
   const stop = onTheme(draw);
   draw();
@@ -32,7 +33,7 @@ export async function chart(container, label, option) {
 export function axis(more = {}) {
   return {
     nameTextStyle: { color: colour("muted") },
-    axisLabel: { color: colour("muted"), ...more.axisLabel },
+    axisLabel: { color: colour("muted"), fontSize: 12, ...more.axisLabel },
     axisLine: { lineStyle: { color: colour("edge") } },
     axisTick: { show: false },
     splitLine: { lineStyle: { color: colour("line") } },

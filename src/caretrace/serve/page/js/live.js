@@ -2,7 +2,7 @@
 
 const SILENCE = 25; // seconds without any event after which nothing on the page counts as live
 const listeners = new Map();
-let source = null, ward = null, lastId = null, heard = 0, retry = null;
+let source = null, ward = null, lastId = null, begun = 0, heard = 0, retry = null;
 
 /** The ward's clock: it runs faster than the wall in a replay. */
 const base = { time: NaN, at: 0, speed: 1 };
@@ -16,8 +16,9 @@ export function setClock(iso, speed) {
 /** Seconds since 1970 by the ward's clock; a lost connection does not stop it. */
 export const now = () => base.time + ((performance.now() - base.at) / 1000) * base.speed;
 export const speed = () => base.speed;
-export const silentFor = () => (heard ? (performance.now() - heard) / 1000 : 0);
-export const fresh = () => heard > 0 && silentFor() < SILENCE;
+export const silentFor = () => (performance.now() - (heard || begun)) / 1000;
+export const fresh = () => silentFor() < SILENCE;
+export const connected = () => heard > 0;
 export const watching = () => source !== null;
 
 /** Call `f(data)` at every event of a kind: samples, scores, alarm; returns how to stop. */
@@ -32,6 +33,7 @@ export function follow(name) {
   if (source && ward === name) return;
   leave();
   ward = name;
+  begun = performance.now();
   open();
 }
 
@@ -47,7 +49,6 @@ function open() {
   if (ward) query.set("ward", ward);
   if (lastId) query.set("after", lastId);
   source = new EventSource(`stream?${query}`);
-  source.onopen = () => { heard = performance.now(); };
   source.onerror = () => {
     if (source?.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
     retry = setTimeout(open, 3000);

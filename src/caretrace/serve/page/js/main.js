@@ -92,14 +92,11 @@ function freshness() {
   const lost = document.getElementById("lost");
   const waiting = !live.watching();
   const old = !waiting && !live.fresh();
-  line.className = `live${waiting ? " idle" : old ? " off" : ""}`;
-  say(line, waiting ? "not following a ward" : old ? "connection lost" : "live");
-  document.documentElement.classList.toggle("old", old && !first);
-  lost.hidden = !old || first;
-  if (!lost.hidden) {
-    const since = live.silentFor() ? ` for ${age(live.silentFor())}` : "";
-    say(lost, `▲ Nothing was heard from the service${since}. What is shown is old; do not act on it.`);
-  }
+  line.className = `live${old ? " off" : waiting || !live.connected() ? " idle" : ""}`;
+  say(line, waiting ? "no ward followed" : old ? "connection lost" : live.connected() ? "live" : "connecting");
+  document.documentElement.classList.toggle("old", old);
+  lost.hidden = !old;
+  if (old) say(lost, `▲ Nothing was heard from the service for ${age(live.silentFor())}. What is shown is old; do not act on it.`);
 }
 
 async function start() {

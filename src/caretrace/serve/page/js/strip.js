@@ -47,7 +47,7 @@ export class Strip {
     const { signal } = this;
     const axis = { stroke: colour("muted"), grid: { stroke: colour("line"), width: 1 }, ticks: { show: false }, font: "12px system-ui, sans-serif" };
     return {
-      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [6, 8, 0, 0],
+      width: this.width(), height: HEIGHT, legend: { show: false }, padding: [6, 20, 0, 0],
       cursor: { sync: { key: this.sync }, points: { size: 6 }, drag: { x: false, y: false } },
       scales: { x: { time: true }, y: { range: (_, low, high) => this.span(low, high) } },
       axes: [

@@ -38,7 +38,7 @@ function events({ events: all = [] }) {
   const most = Math.max(1e-9, ...all.map((each) => Math.abs(each.contribution ?? 0)));
   const row = (each) => [
     [each.words ?? each.code, h("span", { class: "sub" }, h("code", {}, each.code))],
-    known(each.value) ? `${number(each.value, Math.abs(each.value) < 10 ? 2 : Math.abs(each.value) < 100 ? 1 : 0)} ${each.unit ?? ""}` : each.value ?? "–",
+    known(each.value) ? `${Number(each.value.toPrecision(4))} ${each.unit ?? ""}` : each.value ?? "–",
     clock(each.time, true),
     [push(each.contribution, most)],
     known(each.contribution) ? `${each.contribution > 0 ? "▲ +" : "▼ −"}${number(Math.abs(each.contribution), 2)}` : "–",

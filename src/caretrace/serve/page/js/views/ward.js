@@ -119,7 +119,7 @@ class Ward {
   }
 
   tick() {
-    const replayed = this.replay ? ` · simulated recordings, replayed at ${this.replay.speed} times their speed` : "";
+    const replayed = this.replay ? ` · simulated recordings, replayed at ${this.replay.speed === 1 ? "their own" : `${this.replay.speed} times their`} speed` : "";
     say(this.facts, `${this.beds.size} beds · ${clock(live.now())} UTC${replayed}`);
     say(document.getElementById("simulated"), this.replay ? "Simulated patients: nobody here exists." : "");
     for (const [subject, bed] of this.beds) this.tiles.get(subject)?.age(bed);
@@ -137,7 +137,7 @@ class Tile {
     this.when = h("span", { class: "when" });
     this.link = h("a", { class: "tile", href: `#/bed/${bed.subject_id}` },
       h("span", { class: "row" }, h("strong", {}, bed.bed ?? bed.subject_id), this.chip),
-      this.reason, this.signs, this.risk, this.bar, this.when);
+      this.reason, this.signs, this.bar, h("span", { class: "row last" }, this.risk, this.when));
     this.item = h("li", {}, this.link);
   }
 
@@ -148,14 +148,14 @@ class Tile {
     say(this.chip, `${sign} ${word}`);
     say(this.reason, words(bed));
     for (const name of SHOWN) say(this.values[name], number(bed.values?.[name], name === "temp" ? 1 : 0));
-    say(this.risk, bed.risk ? `Risk ${risk(bed.risk)}` : "Risk not known yet");
+    say(this.risk, bed.risk ? `Risk ${risk(bed.risk).replace(" %)", ")")}` : "Risk not known");
     placed(this.bar, bed.risk);
     this.age(bed);
   }
 
   age(bed) {
     const old = live.now() - seconds(bed.last_sample);
-    say(this.when, known(old) ? `${bed.state === "stale" ? "▲ last sample " : "Sample "}${age(old)} old` : "▲ no sample yet");
+    say(this.when, known(old) ? `${bed.state === "stale" ? "▲ " : ""}${age(old)} old` : "▲ no sample");
   }
 }
 
