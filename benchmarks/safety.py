@@ -20,10 +20,11 @@ import numpy as np
 import polars as pl
 import torch
 from cases import Case, run, say
-from safetensors.torch import save_file
 
 from caretrace import schema
+from caretrace.application.run import Run
 from caretrace.apps.safety import comparators
+from caretrace.apps.safety.application import APPLICATION
 from caretrace.apps.safety.config import SafetyConfig
 from caretrace.apps.safety.evaluate import judge
 from caretrace.apps.safety.finishing import CRISIS_LEVEL
@@ -31,10 +32,11 @@ from caretrace.apps.safety.hospital_steps import CRISIS
 from caretrace.apps.safety.learning import fit_ensemble
 from caretrace.apps.safety.reading import Kinds, read_splits, read_whole
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR, Scaling, Sequences
-from caretrace.apps.safety.training import Fitted, finish, fit_comparators, predict_all
+from caretrace.apps.safety.training import Fitted, finish, fit_comparators, predict_all, save_run
 from caretrace.config import load
 from caretrace.dataset import Dataset
 from caretrace.evaluation.discrimination import auroc
+from caretrace.files import write_json
 from caretrace.hospital.operations import OperationsConfig, simulate_operations
 from caretrace.hospital.operations.ceilings import ceilings
 from caretrace.hospital.operations.oracle import HORIZONS_HOURS, crisis_oracle
@@ -168,11 +170,20 @@ def _verdict(
             f"  epoch {record['epoch']:.0f}, tuning loss {record['tuning_loss']:.4f}"
         ),
     )
-    save_file(members[0].state_dict(), options.work / f"seed-{seed}.safetensors")
     fitted = finish(dataclasses.replace(base, config=config, members=members), learned[schema.TUNING])
+    folder = options.work / f"run-{seed}"
+    dataset = city(options.work, options.learned, options.days)
+    save_run(folder, fitted, dataset, APPLICATION.title, log, {})
     predictions = predict_all(fitted, judged)
     say("  judging")
     found = judge(judged, predictions, replicates=options.replicates, seed=0)
+    found |= {
+        "application": APPLICATION.name,
+        "split": None,
+        "n": sum(len(each.steps) for each in judged.values()),
+    }
+    found["n_subjects"] = sum(each.steps["sequence"].n_unique() for each in judged.values())
+    write_json(Run(folder).evaluation / "evaluation.json", found)
     found["shares"] = {kind: each.share for kind, each in fitted.finishes.items()}
     found["log"] = log
     _keep_chances(options.work / f"chances-{seed}.parquet", judged[HOSPITAL], predictions[HOSPITAL])
@@ -287,7 +298,7 @@ class Table:
             "knows the latent state",
         ]
         rows = [self._row(name) for name in self.figures]
-        return _markdown(head, rows)
+        return markdown(head, rows)
 
     def _row(self, name: str) -> list[str]:
         low, high = (float(np.mean(self.each(OURS, name, part))) for part in ("low", "high"))
@@ -327,7 +338,7 @@ class Table:
                     ]
                 )
         head = ["model", "target", "recall", "false warnings a week and hospital", "precision", "lead, h"]
-        return _markdown(head, rows)
+        return markdown(head, rows)
 
     def _against_oracle(self) -> str:
         rows = [
@@ -341,7 +352,7 @@ class Table:
             for target, found in self.oracle.items()
         ]
         head = ["target", "oracle", "caretrace", "boosted trees", "ours of the oracle's", "hours", "crises"]
-        return _markdown(head, rows)
+        return markdown(head, rows)
 
     def _shares(self) -> str:
         shares = [one["shares"] for one in self.verdicts]
@@ -350,10 +361,11 @@ class Table:
             for kind in shares[0]
             for target in shares[0][kind]
         ]
-        return _markdown(["target", "share of boosted trees"], rows)
+        return markdown(["target", "share of boosted trees"], rows)
 
 
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
+def markdown(head: list[str], rows: list[list[str]]) -> str:
+    """A table as Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from caretrace.apps.safety.hospital_steps import CRISIS, LEVELS
-from caretrace.apps.safety.model import QUANTILES
+from caretrace.apps.safety.model import QUANTILES, SCALES
 from caretrace.apps.safety.seasonal import fit_seasonal, frequencies, predict_seasonal
 from caretrace.apps.safety.sequences import HOSPITAL, SEQUENCE, Sequences
 from caretrace.errors import BundleError
@@ -169,7 +169,7 @@ def fit_linear(train: tuple[Sequences, Features], seed: int) -> dict[str, dict[s
     found: dict[str, dict[str, Any]] = {}
     for name in train[0].targets:
         target = _column(train[0], name)
-        if name == "delay" or not _enough(target):
+        if name in SCALES or not _enough(target):
             continue
         rows = ~np.isnan(target)
         values = train[1].values[rows].astype(float)
@@ -270,7 +270,7 @@ def _parts(name: str) -> list[tuple[str, Any, dict[str, Any]]]:
     """(part, what becomes of the target, objective) of each booster of a target."""
     if name in CRISIS:
         return [(f"level_{level}", _reached(level), {"objective": "binary"}) for level in range(1, LEVELS)]
-    if name == "delay":
+    if name in SCALES:
         return [
             (f"quantile_{q}", np.asarray, {"objective": "quantile", "alpha": q, "metric": "quantile"})
             for q in QUANTILES

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from caretrace.apps.safety.sequences import HOSPITAL, KINDS, PATHWAY, STAFF
+from caretrace.apps.safety.sequences import ARRIVALS, HOSPITAL, KINDS, PATHWAY, STAFF, TRUST
 from caretrace.errors import ConfigError
 from caretrace.training.descent import DescentConfig
 
@@ -82,4 +82,4 @@ class SafetyConfig:
 
 
 # Sequences of a batch, relative to `SafetyConfig.batch`: pathways are short, and their targets rare.
-SHARE_OF_BATCH = {HOSPITAL: 1, PATHWAY: 8, STAFF: 2}
+SHARE_OF_BATCH = {HOSPITAL: 1, PATHWAY: 8, STAFF: 2, TRUST: 1, ARRIVALS: 1}

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from caretrace import schema
 from caretrace.apps.safety.finishing import CRISIS_LEVEL, RECALL, reach
 from caretrace.apps.safety.hospital_steps import CRISIS, HORIZONS_HOURS
-from caretrace.apps.safety.model import QUANTILES
+from caretrace.apps.safety.model import QUANTILES, SCALES
 from caretrace.apps.safety.reading import Kinds
-from caretrace.apps.safety.sequences import HOSPITAL, HOUR, STAFF, Sequences
+from caretrace.apps.safety.sequences import HOSPITAL, HOUR, RESAMPLED, STAFF, Sequences
 from caretrace.errors import CaretraceError
 from caretrace.evaluation.forecasting import (
     Judged,
@@ -38,7 +38,7 @@ COVERAGE_BOUNDS = (0.78, 0.82)
 FALSE_PER_WEEK = 1.0
 BINARY = ("adverse", "retention")
 _WEEK_HOURS, _FEWEST_WEEKS = 168, 4
-_LOWER_IS_BETTER = ("brier", "ece", "pinball")
+_LOWER_IS_BETTER = ("brier", "ece", "pinball", "error")
 
 
 def judge(kinds: Kinds, predictions: Predictions, *, replicates: int, seed: int) -> dict[str, Any]:
@@ -86,8 +86,8 @@ class _Verdict:
                 self._binary(target, value >= CRISIS_LEVEL, scores, group)
             elif target in BINARY:
                 self._binary(target, value > 0, found, group)
-            elif target == "delay":
-                self._delay(target, value, found, group)
+            elif target in SCALES:
+                self._quantiles(target, value, found, group)
             else:
                 sums = {name: {"r2": r2_sums(value, each)} for name, each in found.items()}
                 self._keep(
@@ -104,7 +104,7 @@ class _Verdict:
         result = bootstrap(clipped, resamples, ("auroc", "auprc", "ece"))
         self._keep(target, result.intervals(), result.paired(OURS))
 
-    def _delay(
+    def _quantiles(
         self, target: str, value: Floats, quantiles: dict[str, Floats], group: NDArray[np.int64]
     ) -> None:
         sums = {}
@@ -113,8 +113,9 @@ class _Verdict:
             sums[name] = {
                 "pinball": mean_sums(pinball(value, each, QUANTILES)),
                 "coverage": mean_sums(inside.astype(float)),
+                "error": mean_sums(np.abs(value - each[:, QUANTILES.index(0.5)])),
             }
-        figures = {"pinball": mean, "coverage": mean}
+        figures = {"pinball": mean, "coverage": mean, "error": mean}
         self._keep(target, *Judged(value, group, self.replicates, self.seed).compare(sums, figures, OURS))
 
     def _keep(
@@ -198,6 +199,8 @@ def _groups(sequences: Sequences) -> NDArray[np.int64]:
 
     The day, where there are fewer than four weeks: an interval over one week would have no width.
     """
+    if RESAMPLED in sequences.steps.columns:
+        return sequences.steps[RESAMPLED].rank("dense").cast(pl.Int64).to_numpy()
     if sequences.kind == STAFF:
         return sequences.steps[schema.SUBJECT_ID].to_numpy()
     week = (sequences.steps[HOUR] // _WEEK_HOURS).cast(pl.Int64)

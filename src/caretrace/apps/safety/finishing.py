@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 
 from caretrace.apps.safety.hospital_steps import CRISIS, LEVELS
-from caretrace.apps.safety.model import QUANTILES
+from caretrace.apps.safety.model import QUANTILES, SCALES
 from caretrace.apps.safety.sequences import HOUR, Sequences
 from caretrace.evaluation.forecasting import pinball
 
@@ -25,7 +26,7 @@ Floats = NDArray[np.float64]
 
 CRISIS_LEVEL = 3  # critical or breakdown
 RECALL = 0.8  # share of the hours in crisis that warnings shall reach
-FEWEST = 200  # tuning values without which nothing is mixed or moved
+FEWEST = 100  # tuning values without which nothing is mixed or moved
 _SHARES = np.linspace(0.0, 1.0, 11)
 _FLOOR = 1e-6
 _BINS, _DRAWS = 12, 200
@@ -123,11 +124,17 @@ def reach(levels: Floats) -> Floats:
 def _mix(name: str, own: Floats, other: Floats | None, share: float) -> Floats:
     if other is None or not share:
         return own
-    if name == "delay":  # quantiles of minutes, on the scale they are fitted on
-        return np.asarray(
-            np.exp((1 - share) * np.log(own) + share * np.log(np.maximum(other, _FLOOR))), dtype=np.float64
-        )
+    if name in SCALES:  # quantiles, on the scale they are fitted on
+        return _from_scale(name, (1 - share) * _to_scale(name, own) + share * _to_scale(name, other))
     return (1 - share) * own + share * other
+
+
+def _to_scale(name: str, value: Floats) -> Floats:
+    return np.asarray(SCALES[name][0](torch.from_numpy(np.maximum(value, _FLOOR))).numpy(), dtype=np.float64)
+
+
+def _from_scale(name: str, value: Floats) -> Floats:
+    return np.asarray(SCALES[name][1](torch.from_numpy(value)).numpy(), dtype=np.float64)
 
 
 def _best_share(name: str, value: Floats, own: Floats, other: Floats) -> float:
@@ -136,7 +143,7 @@ def _best_share(name: str, value: Floats, own: Floats, other: Floats) -> float:
 
 
 def _loss(name: str, value: Floats, said: Floats) -> float:
-    if name == "delay":
+    if name in SCALES:
         return float(pinball(value, said, QUANTILES).mean())
     if name in CRISIS:
         return float(-np.log(np.maximum(said[np.arange(len(value)), value.astype(int)], _FLOOR)).mean())
@@ -145,8 +152,8 @@ def _loss(name: str, value: Floats, said: Floats) -> float:
 
 
 def _fit_shape(name: str, value: Floats, said: Floats) -> list[float]:
-    if name == "delay":
-        over = np.log(np.maximum(value, _FLOOR))[:, None] - np.log(said)
+    if name in SCALES:
+        over = _to_scale(name, value)[:, None] - _to_scale(name, said)
         return [float(np.quantile(over[:, place], level)) for place, level in enumerate(QUANTILES)]
     start = np.zeros(1 + (LEVELS if name in CRISIS else 1))
 
@@ -159,8 +166,8 @@ def _fit_shape(name: str, value: Floats, said: Floats) -> list[float]:
 
 def _shaped(name: str, said: Floats, numbers: Floats | list[float]) -> Floats:
     numbers = np.asarray(numbers)
-    if name == "delay":
-        return np.sort(said * np.exp(numbers), -1)
+    if name in SCALES:
+        return np.sort(_from_scale(name, _to_scale(name, said) + numbers), -1)
     slope, shift = np.exp(numbers[0]), numbers[1:]
     if name in CRISIS:
         logit = slope * np.log(np.maximum(said, _FLOOR)) + shift

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from caretrace.apps.safety.config import SHARE_OF_BATCH, SafetyConfig
-from caretrace.apps.safety.model import QUANTILES, TASKS, SafetyModel, StepBatch, outputs_as_numbers
+from caretrace.apps.safety.model import QUANTILES, SCALES, SafetyModel, StepBatch, outputs_as_numbers
 from caretrace.apps.safety.sequences import HOSPITAL, Arrays, Scaling
 from caretrace.training.descent import descend
 
@@ -61,7 +61,7 @@ def predict(members: list[SafetyModel], arrays: Arrays) -> dict[str, NDArray[np.
         with torch.no_grad():
             each = [outputs_as_numbers(member(batch)) for member in members]
         there = ~batch.padding_mask
-        for task in TASKS[arrays.kind]:
+        for task in members[0].tasks[arrays.kind]:
             mean = torch.stack([one[task] for one in each]).double().mean(0)
             found.setdefault(task, []).append(mean[there].numpy())
     return {task: np.concatenate(parts) for task, parts in found.items()}
@@ -115,7 +115,7 @@ class _Learner:
                 for task, loss in self.model.losses(batch).items():
                     known = _known(batch, self.model, task)
                     sums[task] = sums.get(task, 0.0) + float(loss) * known
-            shares += [total / _constant_loss(arrays, task) for task, total in sums.items()]
+            shares += [total / _constant_loss(arrays, self.model, task) for task, total in sums.items()]
         return float(np.mean(shares))
 
 
@@ -141,23 +141,24 @@ def _with_targets(arrays: Arrays) -> NDArray[np.int64]:
 
 
 def _known(batch: StepBatch, model: SafetyModel, task: str) -> int:
-    places = [model.columns[batch.kind].index(column) for column in TASKS[batch.kind][task]]
+    places = [model.columns[batch.kind].index(column) for column in model.tasks[batch.kind][task]]
     return int((~torch.isnan(batch.targets[..., places])).sum())
 
 
-def _constant_loss(arrays: Arrays, task: str) -> float:
+def _constant_loss(arrays: Arrays, model: SafetyModel, task: str) -> float:
     """Summed loss of the best constant: what a task costs before anything is learned."""
-    columns = [column for each in TASKS[arrays.kind].values() for column in each]
+    columns = model.columns[arrays.kind]
     total = 0.0
-    for name in TASKS[arrays.kind][task]:
+    for name in model.tasks[arrays.kind][task]:
         value = arrays.targets[:, columns.index(name)].astype(float)
         value = value[~np.isnan(value)]
         if task == "crisis":
             share = np.unique(value, return_counts=True)[1] / max(1, len(value))
             total -= float(len(value) * (share * np.log(share)).sum())
-        elif task == "delay":
+        elif task in SCALES:
             levels = np.array(QUANTILES)
-            over = np.log(value)[:, None] - np.quantile(np.log(value), levels)
+            scaled = SCALES[task][0](torch.from_numpy(value)).numpy()
+            over = scaled[:, None] - np.quantile(scaled, levels)
             total += float(np.maximum(levels * over, (levels - 1) * over).mean(1).sum())
         else:
             mean = np.clip(value.mean(), 1e-6, 1 - 1e-6)

@@ -7,7 +7,7 @@ the losses of all tasks are weighed by their uncertainty.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from caretrace.apps.safety.config import ModelConfig
 from caretrace.apps.safety.hospital_steps import CRISIS, HORIZONS_HOURS, LEVELS
-from caretrace.apps.safety.sequences import HOSPITAL, PATHWAY, STAFF, Scaling
+from caretrace.apps.safety.sequences import ARRIVALS, HOSPITAL, PATHWAY, STAFF, TRUST, Scaling
 from caretrace.backbones import build_backbone
 from caretrace.heads import LevelHead, QuantileHead, ShareHead, TaskWeights
 
@@ -30,6 +30,13 @@ TASKS: dict[str, dict[str, tuple[str, ...]]] = {
         "adverse": ("adverse",),
     },
     STAFF: {"fatigue": ("fatigue",), "burnout": ("burnout",), "retention": ("retention",)},
+    TRUST: {"breach": ("breach",)},
+    ARRIVALS: {"admissions": ("admissions",)},
+}
+# Tasks foreseen by quantiles → how their values are put on the scale of the head, and back.
+SCALES: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
+    "delay": (torch.log, torch.exp),
+    "admissions": (torch.log1p, torch.expm1),
 }
 
 
@@ -117,29 +124,36 @@ class SafetyModel(nn.Module):
             dropout=config.dropout,
             **config.backbone_settings,
         )
-        self.heads = nn.ModuleDict({task: _head(task, config) for kind in scalings for task in TASKS[kind]})
+        # Open data lack some of what is foreseen from a kind.
+        self.tasks = {
+            kind: {task: each for task, each in TASKS[kind].items() if set(each) <= set(scaling.targets)}
+            for kind, scaling in scalings.items()
+        }
+        self.heads = nn.ModuleDict(
+            {task: _head(task, config) for each in self.tasks.values() for task in each}
+        )
         self.weights = TaskWeights(tuple(self.heads), learned=learned_weights)
         self.columns = {kind: scaling.targets for kind, scaling in scalings.items()}
 
     def forward(self, batch: StepBatch) -> dict[str, Tensor]:
         """Output of each task of the batch's kind, `[batch, step, …]`.
 
-        `crisis` are logits `[…, horizon, level]`, `delay` quantiles of the logarithm of minutes, the others logits.
+        `crisis` are logits `[…, horizon, level]`, quantiles are those of logarithms, the others logits.
         """
         encoded = self.encoders[batch.kind](batch.values, batch.names)
         hidden = self.backbone(encoded, batch.padding_mask)
         # What this very step says need not pass through the recurrence.
         hidden = torch.cat([hidden, encoded], -1)
-        return {task: self.heads[task](hidden) for task in TASKS[batch.kind]}
+        return {task: self.heads[task](hidden) for task in self.tasks[batch.kind]}
 
     def losses(self, batch: StepBatch) -> dict[str, Tensor]:
         """Loss of each task that has a target in the batch."""
         outputs, found = self.forward(batch), {}
-        for task, columns in TASKS[batch.kind].items():
+        for task, columns in self.tasks[batch.kind].items():
             places = [self.columns[batch.kind].index(column) for column in columns]
             target = batch.targets[..., places]
-            if task == "delay":
-                target = target.log()
+            if task in SCALES:
+                target = SCALES[task][0](target)
             if not torch.isnan(target).all():
                 target = target if len(columns) > 1 else target[..., 0]
                 found[task] = self.heads[task].loss(outputs[task], target)  # type: ignore[operator]
@@ -152,8 +166,8 @@ def outputs_as_numbers(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for task, output in outputs.items():
         if task == "crisis":
             found[task] = output.softmax(-1)
-        elif task == "delay":
-            found[task] = output.exp()
+        elif task in SCALES:
+            found[task] = SCALES[task][1](output)
         else:
             found[task] = torch.sigmoid(output)
     return found
@@ -165,6 +179,6 @@ def _head(task: str, config: ModelConfig) -> nn.Module:
         return LevelHead(
             d_in=d_in, d_hidden=d_hidden, dropout=dropout, horizons=len(HORIZONS_HOURS), levels=LEVELS
         )
-    if task == "delay":
+    if task in SCALES:
         return QuantileHead(d_in=d_in, d_hidden=d_hidden, dropout=dropout, quantiles=QUANTILES)
     return ShareHead(d_in=d_in, d_hidden=d_hidden, dropout=dropout)

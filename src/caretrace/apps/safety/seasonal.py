@@ -37,7 +37,7 @@ def holt_winters(curve: Floats, horizons: tuple[int, ...], level_step: float, se
         `[series, hour, horizon]`, forecasts made with what is known at each hour; the last value in the first week.
     """
     count, hours = curve.shape
-    known = ~np.isnan(curve)
+    known: NDArray[np.bool_] = np.asarray(~np.isnan(curve))
     last, level, season = np.zeros(count), np.zeros(count), np.zeros((count, WEEK_HOURS))
     out = np.empty((count, hours, len(horizons)))
     for hour in range(hours):
@@ -48,7 +48,7 @@ def holt_winters(curve: Floats, horizons: tuple[int, ...], level_step: float, se
             level, season[:, place] = level + level_step * error, season[:, place] + season_step * error
         elif hour == WEEK_HOURS - 1:  # the first week is the first season
             week = np.where(known[:, :WEEK_HOURS], curve[:, :WEEK_HOURS], np.nan)
-            level = np.nanmean(np.where(known[:, :WEEK_HOURS].any(1)[:, None], week, 0.0), 1)
+            level = np.nanmean(np.where(known[:, :WEEK_HOURS].any(1, keepdims=True), week, 0.0), 1)
             season = np.nan_to_num(week - level[:, None])
         for number, ahead in enumerate(horizons):
             ready = hour >= WEEK_HOURS - 1

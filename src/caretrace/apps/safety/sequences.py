@@ -17,7 +17,10 @@ from caretrace.errors import CohortError
 
 HOSPITAL, PATHWAY, STAFF = "hospital", "pathway", "staff"
 KINDS = (HOSPITAL, PATHWAY, STAFF)
+# Only in open data (`real`): a hospital trust month by month, and arrivals hour by hour.
+TRUST, ARRIVALS = "trust", "arrivals"
 SEQUENCE, HOUR = "sequence", "hour"
+RESAMPLED = "resampled"  # which rows an interval resamples together, where it is neither week nor person
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -95,6 +95,35 @@ def train(
     fitted_at = time.perf_counter()
     others = fit_comparators(learned, tuned, scalings, config, progress)
     fitted = finish(Fitted(config, scalings, members, others), tuned)
+    seconds = {
+        "fit": round(fitted_at - began, 1),
+        "comparators": round(time.perf_counter() - fitted_at, 1),
+    }
+    counts = {
+        f"n_{split}": {kind: len(each) for kind, each in kinds.items()} for split, kinds in parts.items()
+    }
+    return save_run(path, fitted, dataset, title, log, {**counts, "seconds": seconds})
+
+
+def save_run(
+    path: Path,
+    fitted: Fitted,
+    dataset: Dataset,
+    title: str,
+    log: list[dict[str, float]],
+    told: dict[str, Any],
+) -> dict[str, Any]:
+    """Write a run folder, whole or not at all.
+
+    Args:
+        path: The folder to make.
+        fitted: What was learned.
+        dataset: From what.
+        title: For headings.
+        log: Records of the epochs.
+        told: What else `run.json` shall say.
+    """
+    config = fitted.config
     with whole_folder(path) as folder:
         run = Run(folder)
         run.start(describe(NAME, title, dataset, None, to_dict(config), config.descent.seed), dataset)
@@ -103,15 +132,10 @@ def train(
         (folder / "metrics.jsonl").write_text(lines, encoding="utf-8")
         run.update(
             backbone=config.model.backbone,
-            n_parameters=sum(p.numel() for p in members[0].parameters()),
-            n_train={kind: len(each) for kind, each in learned.items()},
-            n_tuning={kind: len(each) for kind, each in tuned.items()},
+            n_parameters=sum(p.numel() for p in fitted.members[0].parameters()),
             tuning={"loss": min(record["tuning_loss"] for record in log)},
             share_of_trees={kind: each.share for kind, each in fitted.finishes.items()},
-            seconds={
-                "fit": round(fitted_at - began, 1),
-                "comparators": round(time.perf_counter() - fitted_at, 1),
-            },
+            **told,
         )
     return Run(path).read()
 
@@ -144,21 +168,24 @@ def predict_all(fitted: Fitted, kinds: Kinds) -> dict[str, dict[str, dict[str, F
     Ours is `caretrace`; `network` is what it says before trees are mixed in and chances are set right. Then every
     comparator that has the target.
     """
-    found = {}
-    for kind, sequences in kinds.items():
-        others = fitted.comparators[kind]
-        network, trees = said_by_network(fitted, sequences), said_by_trees(fitted, sequences)
-        table = comparators.features(sequences, fitted.scalings[kind].categorical)
-        each = {
-            OURS: _finished(fitted, kind, network, trees),
-            NETWORK: network,
-            comparators.TREES: trees,
-            comparators.LINEAR: comparators.predict_linear(others[comparators.LINEAR], table),
-        }
-        if kind == HOSPITAL:
-            each |= comparators.predict_tables(others["tables"], sequences)
-        found[kind] = each
-    return found
+    return {kind: predict_one(fitted, sequences) for kind, sequences in kinds.items()}
+
+
+def predict_one(fitted: Fitted, sequences: Sequences) -> dict[str, dict[str, Floats]]:
+    """As `predict_all`, of one kind."""
+    kind = sequences.kind
+    others = fitted.comparators[kind]
+    network, trees = said_by_network(fitted, sequences), said_by_trees(fitted, sequences)
+    table = comparators.features(sequences, fitted.scalings[kind].categorical)
+    each = {
+        OURS: _finished(fitted, kind, network, trees),
+        NETWORK: network,
+        comparators.TREES: trees,
+        comparators.LINEAR: comparators.predict_linear(others[comparators.LINEAR], table),
+    }
+    if kind == HOSPITAL:
+        each |= comparators.predict_tables(others["tables"], sequences)
+    return each
 
 
 def foresee(fitted: Fitted, sequences: Sequences) -> dict[str, Floats]:
