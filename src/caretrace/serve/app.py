@@ -55,6 +55,7 @@ def create_app(settings: ServeSettings) -> FastAPI:
     state.settings, state.gate, state.audit, state.bundles = settings, gate, gate.audit, bundles
     state.jobs = Jobs(settings.state / "jobs")
     state.desk = Desk(bundles, state.jobs, settings.limits)
+    state.desk.open()  # whatever is damaged is said before anybody can ask
     state.replay = replay
     state.store, state.hub = _hub(bundles, settings, replay)
     for router in [*state.desk.routers(), *routers()]:  # an application's own route before the one for all
@@ -79,7 +80,6 @@ def _make(state: Path) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state, replaying = app.state, None
-    await asyncio.to_thread(state.desk.open)
     if state.hub is not None:
         await state.hub.start()
         if state.replay is not None:
@@ -109,4 +109,6 @@ def _hub(bundles: Any, settings: ServeSettings, replay: Any) -> tuple[Any, Any]:
         return None, None
     store = importlib.import_module("caretrace.serve.store").open_store(settings)
     hub = importlib.import_module("caretrace.serve.live.hub").Hub
-    return store, hub(store, bundles, settings, **({} if replay is None else {"clock": replay.clock}))
+    return store, hub(
+        store, bundles, settings, **({} if replay is None else {"clock": replay.clock, "speed": replay.speed})
+    )

@@ -1,0 +1,197 @@
+"""The log of batches: appended once each, in one order, read again after a restart."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Engine, func, insert, select
+
+from caretrace.errors import CaretraceError
+from caretrace.serve.store.columns import Samples
+from caretrace.serve.store.tables import BATCHES
+
+_AT_ONCE = 500  # batches read, or asked for, together
+
+
+class BatchConflictError(CaretraceError):
+    """A batch id that came before with other samples."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NewBatch:
+    """A batch to append.
+
+    Args:
+        batch_id: The sender's name for it.
+        digest: Of its samples, to tell a repetition from a mistake.
+        received: Epoch seconds.
+        samples: Sorted by time.
+    """
+
+    batch_id: str
+    digest: bytes
+    received: float
+    samples: Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """A batch of the log.
+
+    Args:
+        seq: Its place, from 1, without gaps.
+        received: When it arrived, epoch seconds.
+        samples: Sorted by time.
+    """
+
+    seq: int
+    received: float
+    samples: Samples
+
+
+@dataclasses.dataclass(frozen=True)
+class Accepted:
+    """A batch is on the disk.
+
+    Args:
+        batch_id: The sender's name for it.
+        accepted: Samples in it.
+        duplicate: Whether it was there before.
+    """
+
+    batch_id: str
+    accepted: int
+    duplicate: bool
+
+
+class BatchLog:
+    """Appends batches and hands those on the disk to whoever scores them.
+
+    Args:
+        reading: Engine to read with.
+    """
+
+    def __init__(self, reading: Engine) -> None:
+        self._reading = reading
+        self._fresh: list[Entry] = []
+        self._lock = threading.Lock()
+        self.arrived = threading.Event()
+        with reading.connect() as connection:
+            self._last = _newest(connection)
+        self._numbers: list[int] = []
+        self._unsure = False  # a commit failed, and may have happened all the same
+
+    def append(self, connection: Connection, batches: Sequence[NewBatch]) -> list[Any]:
+        """Within a transaction: one answer per batch, an exception where an id came with other samples."""
+        if self._unsure:
+            self._last = _newest(connection)
+            self._unsure = False
+        known = _known(connection, [batch.batch_id for batch in batches])
+        rows: list[dict[str, Any]] = []
+        answers: list[Any] = []
+        self._numbers, number = [], self._last
+        for batch in batches:
+            size, before = len(batch.samples.subject), known.get(batch.batch_id)
+            if before is None:
+                number += 1
+                known[batch.batch_id] = (batch.digest, size)
+                rows.append(_row(number, batch))
+                answers.append(Accepted(batch.batch_id, size, duplicate=False))
+                self._numbers.append(number)
+                continue
+            self._numbers.append(0)
+            answers.append(
+                Accepted(batch.batch_id, size, duplicate=True)
+                if before[0] == batch.digest
+                else BatchConflictError(
+                    f"batch_id: {batch.batch_id!r} came before with other samples ({before[1]} of them); "
+                    "give every batch an id of its own"
+                )
+            )
+        if rows:
+            connection.execute(insert(BATCHES), rows)
+        return answers
+
+    def committed(self, batches: Sequence[NewBatch], answers: Sequence[Any]) -> None:
+        """They are on the disk: the scorer may have them."""
+        del answers
+        fresh = [
+            Entry(number, batch.received, batch.samples)
+            for number, batch in zip(self._numbers, batches, strict=True)
+            if number
+        ]
+        if fresh:
+            with self._lock:
+                self._last = fresh[-1].seq
+                self._fresh += fresh
+            self.arrived.set()
+
+    def failed(self) -> None:
+        """A commit failed: what the newest place is must be asked again."""
+        self._unsure = True
+
+    def take(self) -> list[Entry]:
+        """What has arrived since the last call, in order."""
+        with self._lock:
+            self.arrived.clear()
+            fresh, self._fresh = self._fresh, []
+        return fresh
+
+    @property
+    def last(self) -> int:
+        """Place of the newest batch on the disk."""
+        with self._lock:
+            return self._last
+
+    def first_since(self, connection: Connection, received: float) -> int:
+        """The place before the first batch that arrived at this time or later, epoch seconds."""
+        asked = select(func.min(BATCHES.c.seq)).where(BATCHES.c.received >= received)
+        found = connection.scalar(asked)
+        return int(found) - 1 if found is not None else _newest(connection)
+
+    @property
+    def unscored(self) -> int:
+        """Batches that nobody has taken yet."""
+        return len(self._fresh)
+
+    def read(self, after: int, until: int) -> Iterator[list[Entry]]:
+        """Batches of places `after` + 1 to `until`, some at a time."""
+        while after < until:
+            asked = (
+                select(BATCHES.c.seq, BATCHES.c.received, BATCHES.c.data)
+                .where(BATCHES.c.seq > after, BATCHES.c.seq <= until)
+                .order_by(BATCHES.c.seq)
+                .limit(_AT_ONCE)
+            )
+            with self._reading.connect() as connection:
+                rows = connection.execute(asked).all()
+            if not rows:
+                return
+            yield [Entry(int(seq), received, Samples.decode(bytes(data))) for seq, received, data in rows]
+            after = int(rows[-1][0])
+
+
+def _newest(connection: Connection) -> int:
+    return int(connection.scalar(select(func.max(BATCHES.c.seq))) or 0)
+
+
+def _known(connection: Connection, ids: list[str]) -> dict[str, tuple[bytes, int]]:
+    asked = select(BATCHES.c.batch_id, BATCHES.c.digest, BATCHES.c.samples).where(BATCHES.c.batch_id.in_(ids))
+    return {name: (bytes(digest), int(n)) for name, digest, n in connection.execute(asked)}
+
+
+def _row(number: int, batch: NewBatch) -> dict[str, Any]:
+    samples = batch.samples
+    return {
+        "seq": number,
+        "batch_id": batch.batch_id,
+        "digest": batch.digest,
+        "received": batch.received,
+        "samples": len(samples.time),
+        "first_time": float(samples.time[0]),
+        "last_time": float(samples.time[-1]),
+        "data": samples.encode(),
+    }
