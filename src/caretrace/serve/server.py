@@ -21,6 +21,7 @@ from caretrace.serve.settings import ServeSettings
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+log = logging.getLogger("caretrace.serve")
 _ASKED = "CARETRACE_SERVE"
 _KEEP_ALIVE_SECONDS = 10
 _SHUTDOWN_SECONDS = 10
@@ -57,6 +58,10 @@ class BoundedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self._in_header and self._header_size > self.header_bytes and not self.transport.is_closing():
             self.transport.close()
+
+    def on_url(self, url: bytes) -> None:
+        """Keep a fragment, which no client sends, so that the guard sees it; the parser would drop it."""
+        super().on_url(url.replace(b"#", b"%23"))
 
     def on_message_begin(self) -> None:
         """Another header begins."""
@@ -103,23 +108,41 @@ def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
         CaretraceError: A run, the store or the tokens cannot be used.
     """
     log_without_patients()
-    if settings.workers > 1:
-        os.environ[_ASKED] = json.dumps(to_dict(settings))
-        app: Any = "caretrace.serve.server:app_of_worker"
-    else:
-        app = create_app(settings)
-    sock = listen(settings.host, settings.port)
-    port = sock.getsockname()[1]
-    config = configured(app, settings, port)
-    scheme = "https" if settings.tls_certificate else "http"
-    host = f"[{settings.host}]" if ":" in settings.host else settings.host
-    ready(f"{scheme}://{host}:{port}")
-    if settings.workers > 1:
-        from uvicorn.supervisors import Multiprocess
+    sock = listen(settings.host, settings.port)  # first: a taken port is found before models are loaded
+    try:
+        _serve(settings, sock, ready)
+    except KeyboardInterrupt:
+        log.info("stopped")
+    finally:
+        sock.close()
 
-        Multiprocess(config, sockets=[sock]).run()
+
+def _serve(settings: ServeSettings, sock: socket.socket, ready: Callable[[str], None]) -> None:
+    port = sock.getsockname()[1]
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    address = f"{'https' if settings.tls_certificate else 'http'}://{host}:{port}"
+    if settings.workers == 1:
+        _Server(configured(create_app(settings), settings, port), lambda: ready(address)).run(sockets=[sock])
         return
-    uvicorn.Server(config).run(sockets=[sock])
+    from uvicorn.supervisors import Multiprocess
+
+    os.environ[_ASKED] = json.dumps(to_dict(settings))
+    ready(address)
+    Multiprocess(configured("caretrace.serve.server:app_of_worker", settings, port), sockets=[sock]).run()
+
+
+class _Server(uvicorn.Server):
+    """A server that says when it is ready."""
+
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, then say so."""
+        await super().startup(sockets=sockets)
+        if not self.should_exit:
+            self._ready()
 
 
 def configured(app: Any, settings: ServeSettings, port: int) -> uvicorn.Config:
