@@ -21,7 +21,7 @@ from caretrace.apps.vitals.detector.history import History, HistorySettings
 from caretrace.apps.vitals.detector.material import KnownEvents
 from caretrace.apps.vitals.detector.network import LASTING, SUDDEN, Detector, Reading, residuals, surprise
 from caretrace.apps.vitals.detector.scoring import Scorer
-from caretrace.apps.vitals.task import Recordings, _settings
+from caretrace.apps.vitals.task import Recordings, grid_settings
 from caretrace.data.grid import ChannelScaler, Stretch
 from caretrace.errors import ConfigError
 
@@ -46,7 +46,7 @@ def recordings(values):
         MONITOR, length=128, stride=64, deviations=dataclasses.replace(MONITOR.deviations, per_day=20.0)
     )
     stretches = [Stretch(number, 0, each, 6) for number, each in enumerate(values)]
-    return Recordings(_settings(GridConfig(), resolution, CHANNELS), resolution, stretches, 9.0)
+    return Recordings(grid_settings(GridConfig(), resolution, CHANNELS), resolution, stretches, 9.0)
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,10 @@ from caretrace.apps.vitals.config import MONITOR, DocumentConfig, GridConfig
 from caretrace.apps.vitals.document.autoencoder import ConvLSTMAutoencoder, augmented
 from caretrace.apps.vitals.document.forest import Forest
 from caretrace.apps.vitals.document.fusion import AttentionFusion, Views, fit_fusion
+from caretrace.apps.vitals.document.joint import Joint, Labelled
 from caretrace.apps.vitals.document.monitor import DocumentMonitor, is_calm, only, rows_of
 from caretrace.apps.vitals.document.table import document_table
-from caretrace.apps.vitals.task import Recordings, _settings
+from caretrace.apps.vitals.task import Recordings, grid_settings
 from caretrace.data.grid import Stretch, batches, cut
 from caretrace.errors import CohortError
 
@@ -24,7 +25,7 @@ def recordings(n=8, steps=400, seed=0):
     values = np.array([80, 18, 97])[:, None] + np.array([4, 1, 0.5])[:, None] * swing
     resolution = dataclasses.replace(MONITOR, length=64, stride=32)
     stretches = [Stretch(i, 0, each.astype(np.float32), 6) for i, each in enumerate(values)]
-    return Recordings(_settings(GridConfig(), resolution, CHANNELS), resolution, stretches, 0.0)
+    return Recordings(grid_settings(GridConfig(), resolution, CHANNELS), resolution, stretches, 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -157,3 +158,32 @@ def test_the_documents_figures_are_those_of_windows_of_known_truth(monitor):
     assert found["windows_in_events"] == found["windows"] / 2
     assert 0 <= found["false_positive_rate"] <= 1
     assert document_table(monitor, held, CHANNELS, [np.zeros(400, bool)] * 4) == {}
+
+
+def test_fused_encoders_find_what_was_put_in_and_come_back_from_a_bundle():
+    """Half of the subjects have a pulse or a saturation that is far off; each encoder sees one of the two."""
+    train = recordings(n=16)
+    config = DocumentConfig(max_windows=60, pretrain_epochs=2, latent=8)
+
+    def known(seed):
+        stretches = recordings(n=16, seed=seed).stretches
+        changed = []
+        for number, each in enumerate(stretches):
+            values = each.values.copy()
+            if number % 4 < 2:
+                values[number % 4] += np.float32(40) if number % 4 == 0 else np.float32(-15)
+            changed.append(dataclasses.replace(each, values=values))
+        return Labelled(changed, [np.full(len(each), n % 4 < 2) for n, each in enumerate(changed)])
+
+    joint = Joint.fit(train, known(1), known(2), config, seed=0)
+    held = known(3)
+    found = joint.table(held, CHANNELS)
+    assert found["fusion_auc"] > 0.9
+    assert found["fusion_auc"] > max(found["cardiovascular_auc"], found["respiratory_auc"]) + 0.05
+    assert found["fusion_f1"] > found["fusion_f1_if_all_flagged"] + 0.1
+    again = Joint.restore(config, joint.settings(), joint.state())
+    assert again.table(held, CHANNELS) == found
+    assert (
+        joint.table(Labelled(held.stretches, [np.zeros(len(s), bool) for s in held.stretches]), CHANNELS)
+        == {}
+    )

@@ -188,6 +188,7 @@ class DocumentConfig:
         max_windows: Training windows at most, drawn at random.
         augmented: Whether windows are warped, shaken, scaled and robbed of a probe.
         fitted: Whether it is fitted at all, to stand beside the recommended model.
+        fused: Whether two more, of cardiovascular and respiratory signals, are fitted and fused.
     """
 
     channels: tuple[str, ...] = ("hr", "spo2")
@@ -204,6 +205,7 @@ class DocumentConfig:
     max_windows: int = 800
     augmented: bool = True
     fitted: bool = True
+    fused: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +224,7 @@ class PolicyConfig:
     """
 
     false_alarms_per_day: float = 0.2
-    lasting_share: float = 0.6
+    lasting_share: float = 0.5
     sudden_delay_seconds: float = 10.0
     lasting_delay_seconds: float = 120.0
     clear_seconds: float = 600.0

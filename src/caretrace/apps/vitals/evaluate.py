@@ -8,7 +8,7 @@ only the events are not.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,11 +22,13 @@ from caretrace.application.run import Run
 from caretrace.apps.vitals.config import PolicyConfig
 from caretrace.apps.vitals.detector.deviations import deviate
 from caretrace.apps.vitals.detector.fitting import deviation_settings
+from caretrace.apps.vitals.document.joint import Labelled
 from caretrace.apps.vitals.document.table import document_table
 from caretrace.apps.vitals.drift import Reference
 from caretrace.apps.vitals.judging import (
     CROSSING,
     LASTING_SECONDS,
+    VUS_DRAWS,
     Figure,
     Steps,
     Truth,
@@ -60,6 +62,7 @@ NEWS2_URGENT = 5.0
 _BLOCK_SECONDS = 60.0
 _STRETCH_STEPS = 6  # widest soft edge of VUS, blocks
 _SPO2_BIAS = 2.0
+Rivals = Mapping[str, Sequence[npt.NDArray[np.float64]]]
 
 
 def evaluate(
@@ -75,36 +78,85 @@ def evaluate(
     # Another dataset has other subjects, perhaps with the same numbers: the run's own events are not theirs.
     known = events_file(data, monitor.config.events if dataset is None else None)
     truth, held = find_truth(monitor, held, known, seed)
+    trained = collect(run.dataset(), monitor.config.grid, schema.TRAIN, like=monitor.like)
+    progress("comparators", 0, None)
+    theirs = rival_scores(held, trained, seed)
+    figures = judge(monitor, held, truth, theirs, replicates, seed, progress)
+    return {
+        "application": APPLICATION,
+        "split": split or "all",
+        "source": stored["source"],
+        "outcomes": _outcomes(monitor, data, split, plain, replicates, seed),
+        **figures,
+    }
+
+
+def judge(
+    monitor: Monitor,
+    held: Recordings,
+    truth: Truth,
+    theirs: Rivals,
+    replicates: int,
+    seed: int,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Every figure of a monitor on recordings of known truth; nothing is read or written.
+
+    Args:
+        monitor: A trained monitor.
+        held: Recordings of subjects it has never seen.
+        truth: What happened to them.
+        theirs: Scores of the comparators, from `rival_scores`.
+        replicates: Resamples of subjects.
+        seed: Of the resamples.
+        progress: Told what is done.
+    """
     progress("scoring", 0, None)
     judged = _Judged(monitor, held, truth, replicates, seed)
     found = judged.ours()
-    progress("comparators", 0, None)
-    trained = collect(run.dataset(), monitor.config.grid, schema.TRAIN, like=monitor.like)
-    steps = judged.steps(trained)
-    vus, apart = vus_pr(steps, OURS, _STRETCH_STEPS, seed)
+    vus, apart = vus_pr(judged.steps(theirs), OURS, _STRETCH_STEPS, seed, min(VUS_DRAWS, replicates))
     comparators = judged.comparators(vus)
     progress("a shifted sensor", 0, None)
     shifted = judged.shifted()
     metrics = {**found, **({"vus_pr": vus[OURS]} if vus else {})}
     return {
-        "application": APPLICATION,
-        "split": split or "all",
         "n_subjects": len(held.subjects),
         "n": int(truth.events.onset.size),
         "patient_days": watched_days(held.watched()),
         "design": monitor.design,
         "events": truth.source,
-        "source": stored["source"],
         "metrics": metrics,
         "comparators": comparators,
         "paired": {name: {"vus_pr": value} for name, value in apart.items()},
         "shifted": shifted,
         "document_table": judged.document_table(),
-        "outcomes": _outcomes(monitor, data, split, plain, replicates, seed),
         "gates": _gates(
             metrics, comparators, apart, shifted, monitor.config.policy, held.settings.step_seconds
         ),
     }
+
+
+def rival_scores(held: Recordings, trained: Recordings, seed: int) -> Rivals:
+    """Scores of every comparator, minute by minute (or step by step, where that is longer).
+
+    Args:
+        held: Recordings to score.
+        trained: Recordings of training subjects, for those that learn.
+        seed: Of those that draw.
+
+    Returns:
+        Name → recording → [block].
+    """
+    size = max(1, round(_BLOCK_SECONDS / held.settings.step_seconds))
+    step = held.settings.step_seconds * size
+    shown = [_averaged(stretch, size) for stretch in held.stretches]
+    known = [_averaged(stretch, size) for stretch in trained.stretches]
+    found: dict[str, list[npt.NDArray[np.float64]]] = {}
+    for name in NAMES:
+        model = build_monitoring(name, held.channels, step, max(1800.0, 6 * step), seed)
+        model.fit(known)
+        found[name] = [model.score(values) for values in shown]
+    return found
 
 
 def _outcomes(
@@ -214,7 +266,7 @@ class _Judged:
     def _burden(self, alarms: Alarms) -> dict[str, Figure]:
         return burden(self.truth, alarms, self.watched, self.policy, self.replicates, self.seed)
 
-    def steps(self, trained: Recordings) -> Steps:
+    def steps(self, theirs: Rivals) -> Steps:
         """Scores of ours, the document's and every comparator, minute by minute."""
         size = max(1, round(_BLOCK_SECONDS / self.held.settings.step_seconds))
         thresholds = self.monitor.thresholds[self.monitor.design]
@@ -225,14 +277,7 @@ class _Judged:
             own = self.monitor.scores(self.held.stretches, DOCUMENT)
             limits = self.monitor.thresholds[DOCUMENT]
             scores[DOCUMENT] = [blocks(margins(each, limits), size) for each in own]
-        step = self.held.settings.step_seconds * size
-        shown = [_averaged(stretch, size) for stretch in self.held.stretches]
-        known = [_averaged(stretch, size) for stretch in trained.stretches]
-        window = max(1800.0, 6 * step)
-        for name in NAMES:
-            model = build_monitoring(name, self.held.channels, step, window, self.seed)
-            model.fit(known)
-            scores[name] = [model.score(values) for values in shown]
+        scores |= {name: list(each) for name, each in theirs.items()}
         labels = [
             blocks(labels_of(self.truth, stretch.subject, when).astype(np.float64), size) > 0
             for stretch, when in zip(self.held.stretches, self.times, strict=True)
@@ -246,14 +291,18 @@ class _Judged:
         )
 
     def document_table(self) -> dict[str, float]:
-        """What the document asked of its model; nothing where it was not fitted."""
-        if self.monitor.document is None:
-            return {}
+        """What the document asked of its models; nothing where they were not fitted."""
         labels = [
             labels_of(self.truth, stretch.subject, when)
             for stretch, when in zip(self.held.stretches, self.times, strict=True)
         ]
-        return document_table(self.monitor.document, self.held.stretches, self.held.channels, labels)
+        held, monitor = self.held, self.monitor
+        found: dict[str, float] = {}
+        if monitor.document is not None:
+            found |= document_table(monitor.document, held.stretches, held.channels, labels)
+        if monitor.joint is not None:
+            found |= monitor.joint.table(Labelled(held.stretches, labels), held.channels, self.seed)
+        return found
 
     def comparators(self, vus: dict[str, Figure]) -> dict[str, dict[str, Figure]]:
         """Figures of everything else; rules a ward has today raise alarms, and their load is set beside ours."""

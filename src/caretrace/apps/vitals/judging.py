@@ -185,7 +185,9 @@ def labels_of(truth: Truth, subject: int, times: FloatArray) -> npt.NDArray[np.b
     return inside
 
 
-def vus_pr(steps: Steps, ours: str, window: int, seed: int) -> tuple[dict[str, Figure], dict[str, Figure]]:
+def vus_pr(
+    steps: Steps, ours: str, window: int, seed: int, draws: int = VUS_DRAWS
+) -> tuple[dict[str, Figure], dict[str, Figure]]:
     """VUS-PR of every score, and ours minus each, with intervals from the same resamples of subjects.
 
     Args:
@@ -193,6 +195,7 @@ def vus_pr(steps: Steps, ours: str, window: int, seed: int) -> tuple[dict[str, F
         ours: Name of our score.
         window: Widest stretch of an event, steps.
         seed: Of the resamples.
+        draws: How many resamples.
     """
     subjects = np.unique(steps.owner)
     places = {who: np.flatnonzero(steps.owner == who) for who in subjects}
@@ -207,17 +210,17 @@ def vus_pr(steps: Steps, ours: str, window: int, seed: int) -> tuple[dict[str, F
     whole = all_of(np.arange(len(steps.owner)), steps.owner)
     if whole is None:
         return {}, {}
-    draws = []
-    for _ in range(VUS_DRAWS):
+    found = []
+    for _ in range(draws):
         drawn = rng.choice(subjects, len(subjects))
         index = np.concatenate([places[who] for who in drawn])
         owner = np.repeat(np.arange(len(drawn)), [len(places[who]) for who in drawn])
         draw = all_of(index, owner)
         if draw is not None:
-            draws.append(draw)
-    figures = {name: _figure(value, [draw[name] for draw in draws]) for name, value in whole.items()}
+            found.append(draw)
+    figures = {name: _figure(value, [draw[name] for draw in found]) for name, value in whole.items()}
     apart = {
-        name: _difference(whole[ours] - value, [draw[ours] - draw[name] for draw in draws])
+        name: _difference(whole[ours] - value, [draw[ours] - draw[name] for draw in found])
         for name, value in whole.items()
         if name != ours
     }

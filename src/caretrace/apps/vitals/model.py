@@ -14,6 +14,7 @@ from caretrace.apps.vitals.config import Resolution, VitalsConfig
 from caretrace.apps.vitals.detector.history import HistorySettings
 from caretrace.apps.vitals.detector.network import REASONS, Detector
 from caretrace.apps.vitals.detector.scoring import SURPRISE, Scored, Scorer
+from caretrace.apps.vitals.document.joint import Joint
 from caretrace.apps.vitals.document.monitor import DocumentMonitor
 from caretrace.apps.vitals.drift import Reference
 from caretrace.apps.vitals.policy import Alarms, Scores, Thresholds, raise_alarms
@@ -46,6 +47,7 @@ class Monitor:
         document: The document's model, if it was fitted.
         thresholds: Design → thresholds.
         reference: What tuning recordings were like.
+        joint: The document's fused encoders, if they were fitted.
     """
 
     config: VitalsConfig
@@ -55,6 +57,7 @@ class Monitor:
     document: DocumentMonitor | None
     thresholds: Mapping[str, Thresholds]
     reference: Reference
+    joint: Joint | None = None
 
     def scored(self, stretches: Sequence[Stretch]) -> list[Scored]:
         """What the detector says of each recording."""
@@ -108,6 +111,9 @@ class Monitor:
         if self.document is not None:
             parts["document"] = self.document.settings()
             members.append(self.document.state())
+        if self.joint is not None:
+            parts["joint"] = self.joint.settings()
+            members.append(self.joint.state())
         write_bundle(folder, APPLICATION, parts, members, {"README.md": card})
 
 
@@ -166,8 +172,12 @@ def load_monitor(folder: Path) -> Monitor:
             if "document" in parts
             else None
         )
+        joint = (
+            Joint.restore(config.document, parts["joint"], bundle.members[-1]) if "joint" in parts else None
+        )
         return Monitor(
             config=config,
+            joint=joint,
             design=parts["policy"]["design"],
             like=like,
             scorer=build_scorer(like, scaler, detector.eval()),

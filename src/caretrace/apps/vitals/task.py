@@ -133,7 +133,7 @@ def collect(
         if len(table):
             moments.append(_moments(table))
             resolution = resolution or _resolution(config, table)
-            settings = settings or _settings(config, resolution, tuple(codes))
+            settings = settings or grid_settings(config, resolution, tuple(codes))
             every += stretches(table, settings)
             known = max(known, _known_after(table, settings.step_seconds))
         if progress is not None:
@@ -213,7 +213,8 @@ def _resolution(config: GridConfig, table: pl.DataFrame) -> Resolution:
     return dataclasses.replace(preset, **chosen)
 
 
-def _settings(config: GridConfig, resolution: Resolution, channels: tuple[str, ...]) -> GridSettings:
+def grid_settings(config: GridConfig, resolution: Resolution, channels: tuple[str, ...]) -> GridSettings:
+    """The grid of a resolution."""
     return GridSettings(
         channels=channels,
         step_seconds=resolution.step_seconds,

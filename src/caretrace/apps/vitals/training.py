@@ -20,6 +20,7 @@ from caretrace.apps.vitals.detector.fitting import deviation_settings, fit_detec
 from caretrace.apps.vitals.detector.material import KnownEvents
 from caretrace.apps.vitals.detector.network import LASTING, REASONS
 from caretrace.apps.vitals.detector.scoring import SURPRISE, Scorer
+from caretrace.apps.vitals.document.joint import Joint, Labelled
 from caretrace.apps.vitals.document.monitor import DocumentMonitor
 from caretrace.apps.vitals.drift import Reference
 from caretrace.apps.vitals.model import APPLICATION, REASONS_OF, Monitor, as_scores, build_scorer
@@ -63,6 +64,64 @@ def train(
     file = events_file(dataset, config.events)
     events = read_events(file, tuned.subjects)
     known = read_known(file, learned, tuned)
+    fitted = fit_monitor(config, learned, tuned, events, known, progress)
+    monitor, found, log = fitted.monitor, fitted.found, fitted.log
+    metrics = {**{f"loss_{k}": log[-1][k] for k in ("sudden", "lasting", "forecast")}, **found}
+    run = Run(path)
+    run.start(describe(APPLICATION, TITLE, dataset, None, to_dict(config), config.seed), dataset)
+    lines = "".join(json.dumps(record) + "\n" for record in log)
+    (path / "metrics.jsonl").write_text(lines, encoding="utf-8")
+    run.bundle.mkdir()
+    monitor.save(run.bundle, metrics, card(config, dataset, found, limits))
+    run.update(
+        tuning=metrics,
+        design=monitor.design,
+        taught_by=teaching(config.detector, known),
+        document_left_out=fitted.left_out,
+        channels=list(learned.channels),
+        step_seconds=learned.settings.step_seconds,
+        n_train=len(learned.subjects),
+        n_tuning=len(tuned.subjects),
+        backbone=config.detector.backbone,
+    )
+    return run.read()
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """What training leaves.
+
+    Args:
+        monitor: The trained monitor.
+        found: Which design was chosen, and what is known of its rate of false alarms.
+        log: Losses of each epoch of the detector.
+        left_out: Why there is no model of the document; empty where there is one or none was wanted.
+    """
+
+    monitor: Monitor
+    found: dict[str, Any]
+    log: list[dict[str, float]]
+    left_out: str
+
+
+def fit_monitor(
+    config: VitalsConfig,
+    learned: Recordings,
+    tuned: Recordings,
+    events: Events,
+    known: KnownEvents | None,
+    progress: Progress,
+) -> Fitted:
+    """Learn, and choose thresholds; nothing is read or written.
+
+    Args:
+        config: Settings.
+        learned: Recordings of training subjects.
+        tuned: Recordings of tuning subjects.
+        events: Known events of tuning subjects, alarms in which are not false; may be empty.
+        known: Known events to learn from; see `detector.taught_by`.
+        progress: Told what is done.
+    """
     scaler = usual_spread(learned.stretches, learned.channels)
     detector, log = fit_detector(
         learned,
@@ -77,25 +136,13 @@ def train(
     progress("choosing thresholds on tuning subjects", 0, None)
     scorer = build_scorer(_empty(learned), scaler, detector)
     monitor, found = _tuned(config, tuned, scorer, document, events)
-    metrics = {**{f"loss_{k}": log[-1][k] for k in ("sudden", "lasting", "forecast")}, **found}
-    run = Run(path)
-    run.start(describe(APPLICATION, TITLE, dataset, None, to_dict(config), config.seed), dataset)
-    lines = "".join(json.dumps(record) + "\n" for record in log)
-    (path / "metrics.jsonl").write_text(lines, encoding="utf-8")
-    run.bundle.mkdir()
-    monitor.save(run.bundle, metrics, card(config, dataset, found, limits))
-    run.update(
-        tuning=metrics,
-        design=monitor.design,
-        taught_by=teaching(config.detector, known),
-        document_left_out=left_out,
-        channels=list(learned.channels),
-        step_seconds=learned.settings.step_seconds,
-        n_train=len(learned.subjects),
-        n_tuning=len(tuned.subjects),
-        backbone=config.detector.backbone,
-    )
-    return run.read()
+    if config.document.fused:
+        progress("training the document's fusion", 0, None)
+        rng = np.random.default_rng(config.seed + 2)
+        taught, chosen = (Labelled(*deviated_recordings(each, scaler, rng)) for each in (learned, tuned))
+        joint = Joint.fit(learned, taught, chosen, config.document, config.seed)
+        monitor = dataclasses.replace(monitor, joint=joint)
+    return Fitted(monitor, found, log, left_out)
 
 
 def _document(

@@ -20,7 +20,7 @@ from caretrace.data.grid import ChannelScaler, Stretch
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 # Steps of recordings that one draw looks at, and how many of them it keeps: neighbours in time say nearly the same.
-LOOKED_AT, KEPT = 3_000_000, 400_000
+LOOKED_AT, KEPT = 1_500_000, 400_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +155,7 @@ class Windows:
 
     def __init__(self, teacher: Teacher, length: int, rng: np.random.Generator) -> None:
         self._length = length
-        self._rows = [teacher.rows(each, rng) for each in teacher.looked_at(LOOKED_AT // 2, rng)]
+        self._rows = [teacher.rows(each, rng) for each in teacher.looked_at(LOOKED_AT, rng)]
         sizes = np.array([len(rows.targets) for rows in self._rows], np.float64)
         self._chance = sizes / sizes.sum()
 
