@@ -45,10 +45,10 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--subjects", type=int, default=1024, help="drawn to measure speed")
+    options.add_argument("--subjects", type=int, default=512, help="drawn to measure speed")
     options.add_argument("--one-by-one", type=int, default=16, help="subjects that the peer draws one by one")
     options.add_argument(
-        "--batch", type=int, default=64, help="subjects of different length in a batch of the peer"
+        "--batch", type=int, default=16, help="subjects of different length in a batch of the peer"
     )
     options.add_argument("--million", type=int, default=1_000_000, help="drawn to look for what cannot be")
     options.add_argument("--classes", type=int, default=100_000, help="drawn from the recommended generator")

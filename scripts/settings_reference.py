@@ -80,7 +80,11 @@ def render() -> str:
 
 def _meanings(config: type[Any]) -> dict[str, str]:
     """From the `Args:` of the docstring, or else the comment behind the field."""
-    found = dict(
+    found: dict[str, str] = {}
+    for base in config.__bases__:  # settings that are those of another class and some more
+        if dataclasses.is_dataclass(base):
+            found |= _meanings(base)
+    found |= dict(
         re.findall(r"^    (\w+): [^=\n]+ = [^#\n]+#\s*(.+)$", inspect.getsource(config), re.MULTILINE)
     )
     for field in dataclasses.fields(config):  # coefficients carry their unit and their source

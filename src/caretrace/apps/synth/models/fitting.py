@@ -1,55 +1,37 @@
-"""Gradient descent on batches of histories of similar length, stopped by tuning subjects.
-
-Not `training.run.fit`: that feeds labelled samples to an ensemble of risk models under Lightning. What a generator
-learns from are the histories themselves.
-"""
+"""Batches of histories of similar length, for `training.descent`; tuning subjects say when to stop."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from caretrace.apps.synth.codes.sequences import Records, lengths
 from caretrace.errors import CohortError, ConfigError
 from caretrace.evaluation.histories import Ints
+from caretrace.training.descent import DescentConfig, descend
 
 
 @dataclasses.dataclass(frozen=True)
-class FitConfig:
+class FitConfig(DescentConfig):
     """How a generator is fitted.
 
     Args:
-        seed: Of everything random.
-        epochs: Passes over the training subjects at most.
-        patience: Epochs without a better tuning loss before it stops.
         max_tokens: Tokens of a batch, padding included.
-        learning_rate: Highest, of AdamW (Loshchilov and Hutter 2019); rises over `warmup` and falls as a cosine to 0.
-        warmup: Part of the batches over which it rises.
-        weight_decay: Of AdamW.
-        gradient_clip: Largest norm of a gradient.
+
+    Raises:
+        ConfigError: A number outside its range.
     """
 
-    seed: int = 0
-    epochs: int = 30
-    patience: int = 5
     max_tokens: int = 2048
-    learning_rate: float = 2e-3
-    warmup: float = 0.05
-    weight_decay: float = 1e-2
-    gradient_clip: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "max_tokens"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"fit.{name}: got {getattr(self, name)}, it must be at least 1")
-        if not (self.learning_rate > 0 and self.gradient_clip > 0 and 0 <= self.warmup < 1):
-            raise ConfigError("fit: learning_rate and gradient_clip must be above 0, warmup in [0, 1)")
+        super().__post_init__()
+        if self.max_tokens < 1:
+            raise ConfigError(f"max_tokens: got {self.max_tokens}, it must be at least 1")
 
 
 class Learner(Protocol):
@@ -66,6 +48,37 @@ class Learner(Protocol):
     def tuning_loss(self, records: Records) -> Tensor:
         """Mean per subject, of subjects that are not learned from."""
         ...
+
+
+@dataclasses.dataclass(eq=False)
+class _Histories:
+    """Subjects as `training.descent` learns from them; as the methods of its `Learner` say."""
+
+    learner: Learner
+    train: Records
+    tuning: Records
+    max_tokens: int
+    learned: float = 0.0  # sum of the losses of the subjects of this epoch
+
+    @property
+    def n_batches(self) -> int:
+        return sum(1 for _ in batches(self.train, self.max_tokens, np.random.default_rng(0)))
+
+    def batches(self, rng: np.random.Generator) -> Iterator[Any]:
+        self.learned = 0.0
+        for subjects in batches(self.train, self.max_tokens, rng):
+            yield len(subjects), self.learner.batch(self.train.take(subjects), rng)
+
+    def loss(self, batch: tuple[int, Any]) -> Tensor:
+        found = self.learner.loss(batch[1])
+        self.learned += float(found.detach()) * batch[0]
+        return found
+
+    def tuning_loss(self) -> float:
+        total = 0.0
+        for subjects in batches(self.tuning, self.max_tokens, np.random.default_rng(0)):
+            total += float(self.learner.tuning_loss(self.tuning.take(subjects))) * len(subjects)
+        return total / len(self.tuning)
 
 
 def fit(
@@ -87,54 +100,23 @@ def fit(
         progress: Told after each epoch.
 
     Returns:
-        One record per epoch: `epoch`, `train_loss`, `tuning_loss`, nats per subject.
+        One record per epoch: `epoch`, `train_loss` and `tuning_loss`, nats per subject (not per batch).
 
     Raises:
         CohortError: Nobody to learn from or to stop by.
+        CaretraceError: A loss is not a number.
     """
     if not len(train) or not len(tuning):
         raise CohortError(
             f"{len(train)} training and {len(tuning)} tuning subjects: give at least one of each"
         )
-    torch.manual_seed(config.seed)
-    rng = np.random.default_rng(config.seed)
-    steps = config.epochs * max(1, len(list(batches(train, config.max_tokens, rng))))
-    rng = np.random.default_rng(config.seed)
-    optimiser = torch.optim.AdamW(_groups(model, config.weight_decay), lr=config.learning_rate)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, _Schedule(steps, config.warmup))
-    log: list[dict[str, float]] = []
-    best, best_weights = math.inf, _copy(model)
-    for epoch in range(config.epochs):
-        model.train()
-        total = 0.0
-        for subjects in batches(train, config.max_tokens, rng):
-            loss = learner.loss(learner.batch(train.take(subjects), rng))
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-            optimiser.step()
-            schedule.step()
-            total += float(loss.detach()) * len(subjects)
-        model.eval()
-        found = tuning_loss(learner, tuning, config.max_tokens)
-        log.append({"epoch": float(epoch), "train_loss": total / len(train), "tuning_loss": found})
-        progress(log[-1])
-        if found < best:
-            best, best_weights = found, _copy(model)
-        elif epoch - min(range(len(log)), key=lambda e: log[e]["tuning_loss"]) >= config.patience:
-            break
-    model.load_state_dict(best_weights)
-    model.eval()
-    return log
+    histories = _Histories(learner, train, tuning, config.max_tokens)
 
+    def tell(record: dict[str, float]) -> None:
+        record["train_loss"] = histories.learned / len(train)
+        progress(record)
 
-@torch.no_grad()
-def tuning_loss(learner: Learner, tuning: Records, max_tokens: int) -> float:
-    """Mean loss per subject."""
-    total = 0.0
-    for subjects in batches(tuning, max_tokens, np.random.default_rng(0)):
-        total += float(learner.tuning_loss(tuning.take(subjects))) * len(subjects)
-    return total / len(tuning)
+    return descend(model, histories, config, tell)
 
 
 def batches(records: Records, max_tokens: int, rng: np.random.Generator) -> Iterator[Ints]:
@@ -150,27 +132,3 @@ def batches(records: Records, max_tokens: int, rng: np.random.Generator) -> Iter
     parts = np.split(order, cuts)
     for number in rng.permutation(len(parts)):
         yield parts[number]
-
-
-class _Schedule:
-    """Factor of the learning rate at each step."""
-
-    def __init__(self, steps: int, warmup: float) -> None:
-        self._steps, self._warm = max(1, steps), max(1, round(steps * warmup))
-
-    def __call__(self, step: int) -> float:
-        if step < self._warm:
-            return (step + 1) / self._warm
-        done = (step - self._warm) / max(1, self._steps - self._warm)
-        return 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-
-
-def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Biases and norms are not drawn to 0."""
-    wide = [p for p in model.parameters() if p.ndim > 1]
-    flat = [p for p in model.parameters() if p.ndim <= 1]
-    return [{"params": wide, "weight_decay": decay}, {"params": flat, "weight_decay": 0.0}]
-
-
-def _copy(model: nn.Module) -> dict[str, Tensor]:
-    return {name: value.detach().clone() for name, value in model.state_dict().items()}
