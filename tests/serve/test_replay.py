@@ -46,6 +46,9 @@ class Ward:
     async def place(self, subject, bed, ward):
         self.places[subject] = (bed, ward)
 
+    def ready(self):
+        return []
+
     def newest(self):
         return self.stored
 

@@ -41,6 +41,10 @@ class Ward(Protocol):
         """Say where somebody lies."""
         ...
 
+    def ready(self) -> list[str]:
+        """Why it cannot be relied on yet; empty when it can."""
+        ...
+
     def newest(self) -> float | None:
         """Time of the newest sample that is stored, epoch seconds; None without any."""
         ...
@@ -157,6 +161,8 @@ class Replay:
         """
         for subject, (bed, name) in self.beds.items():
             await ward.place(subject, bed, name)
+        while ward.ready():  # what it kept of an earlier replay is being read
+            await asyncio.sleep(PAUSE)
         self.begin(ward.newest())
         origin = self._now - self._ahead
         for batch in self.batches(origin, 0.0, self._ahead):

@@ -41,7 +41,13 @@ def at(seconds: float) -> str:
 
 
 def ward(now: float) -> dict[str, Any]:
-    return {"time": at(now), "replay": {"speed": 1}, "beds": [bed(place, now) for place in range(50)]}
+    beds = [bed(place, now) for place in range(50)]
+    return {
+        "time": at(now),
+        "replay": {"speed": 1},
+        "thresholds": {"sudden": 4.2, "lasting": 3.4},
+        "beds": beds,
+    }
 
 
 def bed(place: int, now: float) -> dict[str, Any]:
@@ -60,6 +66,7 @@ def bed(place: int, now: float) -> dict[str, Any]:
         "age_seconds": old,
         "values": {name: level(name, usual, place, now, state) for name, _, _, usual in CHANNELS},
         "units": {name: unit for name, unit, _, _ in CHANNELS},
+        "scores": {"sudden": 0.4, "lasting": 1.1},
         "alarms": [alarm(place, state)] if state != "quiet" else [],
     }
 
@@ -110,6 +117,7 @@ def strips(place: int, now: float, seen: dict[str, Any] | None) -> dict[str, Any
         "bed": f"A-{place + 1:02d}",
         "ward": "A",
         "channels": [{"name": name, "unit": unit, "normal": normal} for name, unit, normal, _ in CHANNELS],
+        "time": at(now),
         "times": times,
         "values": values,
         "scores": {"sudden": rise, "lasting": [0.6 * each + 0.2 for each in rise]},

@@ -8,6 +8,7 @@ import { onTheme } from "../theme.js";
 import { age, CHANNELS, clock, number, reason, seconds } from "../words.js";
 import { AlarmList } from "./alarms.js";
 
+const STALE = 300; // seconds without a value after which a signal is struck through
 const KEPT = 6000; // steps; older ones leave the strips
 const LINES = { sudden: { colour: "s1" }, lasting: { colour: "s3", dash: [9, 4] } };
 
@@ -15,6 +16,7 @@ export async function open(main, { rest, query }) {
   const hours = Number(query.get("hours")) || 2;
   const bed = new Bed(main, rest[0], hours);
   await bed.refresh();
+  if (!Number.isFinite(live.now())) await bed.askTime(); // opened by its address, before any ward
   bed.start();
   return () => bed.stop();
 }
@@ -30,9 +32,16 @@ class Bed {
     const same = this.bed && bed.channels.length === this.bed.channels.length;
     this.bed = bed;
     this.times = bed.times;
+    if (bed.time) live.setClock(bed.time, bed.replay?.speed);
     if (!same) this.build();
     this.alarms.show(bed.alarms);
     this.show();
+  }
+
+  async askTime() {
+    const { time, replay } = await get(`ward?ward=${encodeURIComponent(this.bed.ward)}`);
+    live.setClock(time, replay?.speed ?? 1);
+    this.tick();
   }
 
   build() {
@@ -178,12 +187,12 @@ class Bed {
   tick() {
     const last = this.times.at(-1);
     const old = live.now() - last;
-    say(this.facts, `Subject ${this.subject} · ward ${this.bed.ward ?? "–"} · ${last === undefined ? "no sample yet" : `last sample ${clock(last)} UTC, ${age(old)} old`}`);
+    say(this.facts, `Subject ${this.subject} · ward ${this.bed.ward ?? "–"} · ${last === undefined ? "no sample yet" : `last sample ${clock(last)} UTC${Number.isFinite(old) ? `, ${age(old)} old` : ""}`}`);
     for (const channel of this.bed.channels) {
       const found = newest(this.times, this.bed.values[channel.name] ?? []);
       const behind = found ? live.now() - found.time : NaN;
       const { since, value } = this.latest.get(channel.name);
-      const stale = !(behind < 300);
+      const stale = !found || behind >= STALE;
       value.classList.toggle("stale", stale);
       say(since, stale ? `▲ ${found ? `last measured ${age(behind)} ago` : "not measured"}` : "");
     }

@@ -1,6 +1,6 @@
 // The emergency board: how likely a crisis is, how sure the forecast, and what drives it. Of sites, never of people.
 
-import { get } from "../api.js";
+import { get, Refused } from "../api.js";
 import { axis, chart, tooltip } from "../chart.js";
 import { fill, h, table } from "../dom.js";
 import { colour } from "../theme.js";
@@ -10,11 +10,11 @@ import { interval, placed } from "./ward.js";
 const LEVELS = [[0.5, "bad", "▲ likely"], [0.2, "warn", "△ possible"], [0, "good", "○ unlikely"]];
 
 export async function open(main) {
-  const { hospitals } = await get("board");
+  const { hospitals, why } = await get("board").catch(absent);
   fill(main, h("h1", {}, "Emergency board"),
     h("p", { class: "facts" }, "Chance of a crisis in each emergency department, as the model forecasts it. It speaks of organisations; nobody is ranked by it."));
   if (!hospitals.length) {
-    main.append(h("p", { class: "missing" }, "No run of the safety application is served: caretrace serve RUN with one."));
+    main.append(h("p", { class: "missing" }, why ?? "No hospital is known to this run."));
     return null;
   }
   main.append(summary(hospitals));
@@ -25,6 +25,12 @@ export async function open(main) {
     if (site.hours?.length) ends.push(await chart(plot, label(site), () => option(site)));
   }
   return () => { for (const end of ends) end(); };
+}
+
+/** Where no run of safety is served there is no board, and the service says so. */
+function absent(error) {
+  if (error instanceof Refused && error.status === 404) return { hospitals: [], why: error.message };
+  throw error;
 }
 
 function summary(hospitals) {

@@ -25,20 +25,24 @@ export async function open(main, { rest, query }) {
 }
 
 /** The words of the certificate stand over every attribution: a method that failed may be drawn, but not believed. */
-function certificate({ certified, method, events: all }) {
+function certificate({ certified, method, heading, limits, events: all }) {
   if (!all?.some((each) => known(each.contribution))) {
     return h("p", { class: "box warn" }, h("strong", {}, "△ No attribution is shown. "), "Values alone, as they were recorded.");
   }
-  return certified
-    ? h("p", { class: "box good" }, h("strong", {}, "✓ Certified. "), `The method (${method}) found planted causes on simulated truth; its certificate travels with the bundle.`)
-    : h("p", { class: "box bad" }, h("strong", {}, "▲ Not importance. "), `The method (${method}) has not passed the tests on planted truth for this configuration. The figures are exact, their reading as reasons is not.`);
+  const said = certified
+    ? `The method (${method}) found planted causes on simulated truth; its certificate travels with the bundle.`
+    : `The method (${method}) has not passed the tests on planted truth for this configuration. The figures are exact, their reading as reasons is not.`;
+  return [
+    h("p", { class: `box ${certified ? "good" : "bad"}` }, h("strong", {}, certified ? "✓ Certified. " : "▲ Not importance. "), heading ? `${heading}. ` : "", said),
+    limits?.length ? h("details", {}, h("summary", {}, "What it may not be used for"), h("ul", {}, [limits].flat().map((each) => h("li", {}, each)))) : null,
+  ];
 }
 
 function events({ events: all = [] }) {
   const most = Math.max(1e-9, ...all.map((each) => Math.abs(each.contribution ?? 0)));
   const row = (each) => [
     [each.words ?? each.code, h("span", { class: "sub" }, h("code", {}, each.code))],
-    known(each.value) ? `${Number(each.value.toPrecision(4))} ${each.unit ?? ""}` : each.value ?? "–",
+    each.shown ?? (known(each.value) ? `${Number(each.value.toPrecision(4))} ${each.unit ?? ""}` : each.value ?? "–"),
     clock(each.time, true),
     [push(each.contribution, most)],
     known(each.contribution) ? `${each.contribution > 0 ? "▲ +" : "▼ −"}${number(Math.abs(each.contribution), 2)}` : "–",

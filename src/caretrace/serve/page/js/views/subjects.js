@@ -1,6 +1,6 @@
 // Whom a run was judged on, the highest risk first; each leads to a timeline.
 
-import { get } from "../api.js";
+import { get, Refused } from "../api.js";
 import { fill, h, table } from "../dom.js";
 import { count, percent } from "../words.js";
 import { interval, placed } from "./ward.js";
@@ -9,7 +9,7 @@ const MOST = 200;
 
 export async function open(main, { query }) {
   const app = query.get("app") ?? "mortality";
-  const subjects = await get(`subjects?app=${encodeURIComponent(app)}&limit=${MOST}`);
+  const subjects = await get(`subjects?app=${encodeURIComponent(app)}&limit=${MOST}`).catch(absent);
   const field = h("input", { id: "subject", inputmode: "numeric", pattern: "-?[0-9]+", required: true, autocomplete: "off" });
   const go = (event) => {
     event.preventDefault();
@@ -20,6 +20,11 @@ export async function open(main, { query }) {
     h("form", { class: "fields", onsubmit: go }, h("div", {}, h("label", { for: "subject" }, "Subject by number"), field), h("button", { class: "first" }, "Open")),
     subjects.length ? list(subjects, app) : h("p", { class: "missing" }, `No predictions of ${app} are on disk: caretrace evaluate RUN writes them.`));
   return null;
+}
+
+function absent(error) {
+  if (error instanceof Refused && error.status === 404) return [];
+  throw error;
 }
 
 function list(subjects, app) {

@@ -50,6 +50,7 @@ class Ward {
     live.follow(this.name);
     this.ends = [
       live.on("samples", (data) => this.samples(data)),
+      live.on("scores", (data) => this.scored(data)),
       live.on("alarm", () => this.soon()),
     ];
     this.ticking = setInterval(() => this.tick(), 1000);
@@ -73,6 +74,7 @@ class Ward {
     const told = await get(`ward?ward=${encodeURIComponent(this.name)}`);
     live.setClock(told.time, told.replay?.speed ?? 1);
     this.replay = told.replay;
+    this.thresholds = told.thresholds;
     this.beds = new Map(told.beds.map((bed) => [String(bed.subject_id), bed]));
     this.show();
   }
@@ -84,7 +86,14 @@ class Ward {
       bed.values = { ...bed.values, ...values };
       bed.last_sample = time;
       if (bed.state === "stale") this.soon();
-      this.tiles.get(subject)?.update(bed);
+      this.tiles.get(subject)?.update(bed, this.thresholds);
+    }
+  }
+
+  scored({ beds }) {
+    for (const [subject, scores] of Object.entries(beds ?? {})) {
+      const bed = this.beds.get(subject);
+      if (bed) this.tiles.get(subject)?.update(Object.assign(bed, { scores: { ...bed.scores, ...scores } }), this.thresholds);
     }
   }
 
@@ -97,7 +106,7 @@ class Ward {
         return tile.item;
       }));
     }
-    for (const bed of sorted) this.tiles.get(String(bed.subject_id)).update(bed);
+    for (const bed of sorted) this.tiles.get(String(bed.subject_id)).update(bed, this.thresholds);
     this.triage(sorted);
     this.tick();
   }
@@ -141,14 +150,15 @@ class Tile {
     this.item = h("li", {}, this.link);
   }
 
-  update(bed) {
+  /** `limits`: from which score something is an alarm. */
+  update(bed, limits) {
     const { word, sign } = state(bed.state);
     this.link.className = `tile ${bed.state}`;
     this.chip.className = `chip ${bed.state}`;
     say(this.chip, `${sign} ${word}`);
     say(this.reason, words(bed));
     for (const name of SHOWN) say(this.values[name], number(bed.values?.[name], name === "temp" ? 1 : 0));
-    say(this.risk, bed.risk ? `Risk ${risk(bed.risk).replace(" %)", ")")}` : "Risk not known");
+say(this.risk, bed.risk ? `Risk ${risk(bed.risk).replace(" %)", ")")}` : distance(bed.scores, limits));
     placed(this.bar, bed.risk);
     this.age(bed);
   }
@@ -157,6 +167,14 @@ class Tile {
     const old = live.now() - seconds(bed.last_sample);
     say(this.when, known(old) ? `${bed.state === "stale" ? "▲ " : ""}${age(old)} old` : "▲ no sample");
   }
+}
+
+/** Where no risk is known: how far the evidence is from an alarm, in the score's own unit. */
+function distance(scores, limits) {
+  const left = Object.entries(limits ?? {}).map(([name, limit]) => limit - scores?.[name]).filter(known);
+  if (!left.length) return "";
+  const least = Math.min(...left);
+  return least > 0 ? `${number(least, 1)} below alarm` : `${number(-least, 1)} above alarm`;
 }
 
 /** "Sudden change", or of several alarms the most urgent and how many more. */
