@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from caretrace.files import read_json
 from caretrace.report.figures_page import Cell, Part, Table, Words, gates_table, kept, render_figures_page
 from caretrace.report.record import Json, mapping
+from caretrace.report.safety_outlook import helped_part, outlook_part, parts_part, staff_part
 from caretrace.report.wording import decimal
 
+EVALUATION, WHAT_IF_FILE = "evaluation", "what_if.json"  # what `caretrace bench safety_what_if` writes
 _WORDS = Words(
     title="Safety of emergency care",
     loss="Weighted loss, and tuning loss against the best constant",
@@ -50,10 +53,12 @@ _MODELS = {
 
 def render_safety_report(run: Path, limits: list[str], out: Path | None = None) -> Path:
     """Write the HTML report of a safety run from what lies in its folder; arguments as in `render_figures_page`."""
-    return render_figures_page(run, limits, _WORDS, _parts, out)
+    asked = run / EVALUATION / WHAT_IF_FILE
+    what_if = read_json(asked) if asked.is_file() else {}
+    return render_figures_page(run, limits, _WORDS, lambda evaluation: _parts(evaluation, what_if), out)
 
 
-def _parts(evaluation: Json) -> list[Part]:
+def _parts(evaluation: Json, what_if: Json) -> list[Part]:
     others = list(mapping(evaluation, "comparators"))
     few = [
         f"{name.replace('_', ' ').capitalize()} could not be judged: {why}."
@@ -69,8 +74,12 @@ def _parts(evaluation: Json) -> list[Part]:
     )
     return [
         Part("summary", "In short", list(_lines(evaluation))),
+        *outlook_part(evaluation),
+        *helped_part(what_if),
+        *staff_part(evaluation),
         Part("forecasts", "What is foreseen, and how well", [held_out], [_figures(evaluation, others)], few),
         Part("warnings", "What warnings would cost", [cost], [_warnings(evaluation)]),
+        *parts_part(evaluation),
         Part("bounds", "Bounds", [], [gates_table(evaluation, _FIGURES)]),
     ]
 

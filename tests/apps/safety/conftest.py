@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from caretrace.apps.safety.config import SafetyConfig
+from caretrace.application.run import Run
+from caretrace.apps.safety.config import ModelConfig, SafetyConfig
 from caretrace.apps.safety.pathways import collect_episodes
 from caretrace.apps.safety.reading import Kinds, read_whole
 from caretrace.apps.safety.site_hours import SiteHours, collect_site_hours
+from caretrace.apps.safety.training import train
 from caretrace.dataset import Dataset
+from caretrace.training.descent import DescentConfig
 
 from .small_city import write_city
 
@@ -31,3 +34,20 @@ def site_hours(small_city: tuple[Path, Path]) -> SiteHours:
 @pytest.fixture(scope="session")
 def kinds(small_city: tuple[Path, Path]) -> Kinds:
     return read_whole(Dataset(small_city[1]), SafetyConfig())
+
+
+@pytest.fixture(scope="session")
+def run(small_city: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A small run of every kind of sequence."""
+    config = SafetyConfig(
+        block_days=5,
+        window_hours=72,
+        batch=4,
+        batches=6,
+        most_pathways=1500,
+        model=ModelConfig(d_model=16, d_category=2, d_head=8),
+        descent=DescentConfig(epochs=2, learning_rate=0.01),
+    )
+    path = tmp_path_factory.mktemp("safety") / "run"
+    train(Dataset(small_city[1]), config, path, "Safety")
+    return Run(path)

@@ -14,33 +14,14 @@ import pytest
 from caretrace.application.run import Run
 from caretrace.apps.safety import drivers
 from caretrace.apps.safety.board import Board, nedocs_words, open_board
-from caretrace.apps.safety.config import ModelConfig, SafetyConfig
 from caretrace.apps.safety.drivers import GROUPS, RAISES, predict_system_breakdown
 from caretrace.apps.safety.finishing import reach
 from caretrace.apps.safety.hospital_steps import CRISIS
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR
 from caretrace.apps.safety.site_hours import DASHBOARD
-from caretrace.apps.safety.training import foresee, load, train
+from caretrace.apps.safety.training import foresee, load
 from caretrace.dataset import Dataset
 from caretrace.errors import ConfigError
-from caretrace.training.descent import DescentConfig
-
-
-@pytest.fixture(scope="module")
-def run(small_city: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    config = SafetyConfig(
-        block_days=5,
-        kinds=("hospital", "pathway"),
-        window_hours=72,
-        batch=4,
-        batches=8,
-        most_pathways=1500,
-        model=ModelConfig(d_model=16, d_category=2, d_head=8),
-        descent=DescentConfig(epochs=2, learning_rate=0.01),
-    )
-    path = tmp_path_factory.mktemp("safety") / "run"
-    train(Dataset(small_city[1]), config, path, "Safety")
-    return Run(path)
 
 
 @pytest.fixture(scope="module")

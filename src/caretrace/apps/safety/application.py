@@ -65,26 +65,37 @@ class Safety:
         progress: Progress = silent,
     ) -> dict[str, Any]:
         """Judge on the held-out blocks of the run's dataset, or on all of another dataset."""
-        from caretrace.apps.safety.evaluate import judge
-        from caretrace.apps.safety.reading import read_splits, read_whole
-        from caretrace.apps.safety.training import load, predict_all
+        from caretrace.apps.safety.verdict import verdict
 
-        fitted = load(run)
-        if dataset is None and split is not None:
-            kinds = read_splits(run.dataset(), fitted.config, (split,), progress)[split]
-        else:
-            kinds = read_whole(dataset or run.dataset(), fitted.config, progress)
-        kinds = {kind: each for kind, each in kinds.items() if kind in fitted.scalings}
-        progress("judging", 0, 1)
-        verdict = judge(kinds, predict_all(fitted, kinds), replicates=replicates, seed=seed)
-        progress("judging", 1, 1)
-        return {
-            "application": self.name,
-            "split": split if dataset is None else None,
-            "n_subjects": sum(each.steps["sequence"].n_unique() for each in kinds.values()),
-            "n": sum(len(each.steps) for each in kinds.values()),
-            **verdict,
-        }
+        whole = dataset is not None or split is None
+        found = verdict(
+            run,
+            dataset or run.dataset(),
+            None if whole else split,
+            replicates=replicates,
+            seed=seed,
+            progress=progress,
+        )
+        return {"application": self.name, "split": None if whole else split, **found}
+
+    def predict(
+        self, run: Run, dataset: Dataset, out: Path, *, split: str | None, progress: Progress
+    ) -> dict[str, Any]:
+        """Write forecasts of hospitals, of pathways, and of groups of staff; see `answers.predict`."""
+        from caretrace.apps.safety.answers import predict
+
+        return predict(run, dataset, out, split=split, progress=progress)
+
+    def explain(self, run: Run, *, subject: int | None, progress: Progress) -> dict[str, Any]:
+        """What drives the outlook of each hospital; people are not explained."""
+        from caretrace.apps.safety.answers import explain
+
+        return explain(run, subject=subject, progress=progress)
+
+    @property
+    def configs(self) -> Path:
+        """Where the named configurations lie."""
+        return Path(__file__).parent / "configs"
 
     def report(self, run: Run, out: Path | None = None) -> Path:
         """Write the page of a run."""

@@ -14,7 +14,7 @@ from caretrace.apps.safety.drivers import predict_system_breakdown, windows_befo
 from caretrace.apps.safety.finishing import reach
 from caretrace.apps.safety.hospital_steps import CRISIS, HORIZONS_HOURS
 from caretrace.apps.safety.model import QUANTILES
-from caretrace.apps.safety.reading import read_city
+from caretrace.apps.safety.reading import Kinds, read_city
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR, PATHWAY, Sequences
 from caretrace.apps.safety.site_hours import SiteHours
 from caretrace.apps.safety.training import Fitted, foresee, load
@@ -168,6 +168,11 @@ def open_board(run: Run, dataset: Dataset, progress: Progress = silent) -> Board
         raise CohortError(
             f"{run.path}: it learned from {', '.join(fitted.scalings)}; the board needs hospitals"
         )
+    return make_board(fitted, kinds, hours)
+
+
+def make_board(fitted: Fitted, kinds: Kinds, hours: SiteHours) -> Board:
+    """A board from what was read already, all hours of all hospitals among it."""
     calls = None
     if PATHWAY in kinds and PATHWAY in fitted.scalings:
         first = kinds[PATHWAY].where(pl.col("stage") == "call")

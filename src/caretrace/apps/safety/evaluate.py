@@ -77,7 +77,7 @@ class _Verdict:
         """Judge one target of every model that foresees it."""
         value = sequences.steps[target].cast(pl.Float64).to_numpy()
         rows = np.flatnonzero(~np.isnan(value))
-        group = _groups(sequences)[rows]
+        group = resampled_together(sequences)[rows]
         found = {name: each[target][rows] for name, each in models.items() if target in each}
         value = value[rows]
         try:
@@ -194,7 +194,7 @@ class _Verdict:
         return best
 
 
-def _groups(sequences: Sequences) -> NDArray[np.int64]:
+def resampled_together(sequences: Sequences) -> NDArray[np.int64]:
     """What is resampled together: the week; of staff the person, whose answers are alike.
 
     The day, where there are fewer than four weeks: an interval over one week would have no width.

@@ -45,6 +45,15 @@ def read_splits(
         CohortError: Too short a time for three blocks, or nothing to read.
     """
     kinds, hours = read_city(dataset, config, config.block_days, progress)
+    return parts_of(kinds, hours, config, splits)
+
+
+def parts_of(kinds: Kinds, hours: SiteHours, config: SafetyConfig, splits: Sequence[str]) -> dict[str, Kinds]:
+    """Split → kind → the steps in its blocks, of what `read_city` read with these blocks.
+
+    Raises:
+        CohortError: Too short a time for three blocks.
+    """
     blocks, span = split_blocks(hours.n_hours, config.block_days), 24 * config.block_days
     block = (pl.col(HOUR) // span).cast(pl.Int64)
     return {
