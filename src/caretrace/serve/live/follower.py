@@ -165,7 +165,9 @@ def _after_a_step(scorer: Scorer, rows: int, width: int) -> Any:
 
 
 def _leaves(tree: Any) -> list[Tensor]:
-    """The tensors of a state, in order."""
+    """The tensors of a state, in order; none of a detector that keeps its past in the features alone."""
+    if tree is None:
+        return []
     if isinstance(tree, Tensor):
         return [tree]
     if dataclasses.is_dataclass(tree):
@@ -175,6 +177,8 @@ def _leaves(tree: Any) -> list[Tensor]:
 
 def _filled(like: Any, leaves: Iterator[Tensor]) -> Any:
     """A state built like another, of other tensors."""
+    if like is None:
+        return None
     if isinstance(like, Tensor):
         return next(leaves)
     if dataclasses.is_dataclass(like) and not isinstance(like, type):
