@@ -74,3 +74,10 @@ def test_refuses_channels_without_limits_and_values_without_channels():
         SignalWatch(("hr",), 1.0).advance(np.zeros((2, 3), np.float32))
     with pytest.raises(ConfigError, match="low below the high"):
         ChannelLimits(5.0, 5.0)
+
+
+def test_a_few_samples_far_apart_that_agree_are_no_flat_line():
+    limits = {"hr": ChannelLimits(15.0, 300.0, flat_seconds=120.0, flat_samples=10)}
+    watch = SignalWatch(("hr",), 60.0, limits)
+    flat = watch.advance(np.full((1, 14), 80.0, np.float32))["flat line"]
+    assert np.flatnonzero(flat[0]).tolist() == [10, 11, 12, 13]

@@ -28,12 +28,14 @@ class ChannelLimits:
         high: Highest value a living body can have.
         off_seconds: No value for this long: the probe is off.
         flat_seconds: The same value for this long: the line is flat; infinite for channels that may stand still.
+        flat_samples: And in at least so many samples after the first: rounded, three of a minute apart agree by chance.
     """
 
     low: float
     high: float
     off_seconds: float = 30.0
     flat_seconds: float = math.inf
+    flat_samples: int = 1
 
     def __post_init__(self) -> None:
         if not self.low < self.high or min(self.off_seconds, self.flat_seconds) <= 0:
@@ -45,12 +47,12 @@ class ChannelLimits:
 
 # All assumed, wide on purpose: SpO2 stands at 97 % for minutes, heart rate by the second does not.
 LIMITS: Mapping[str, ChannelLimits] = {
-    "hr": ChannelLimits(15, 300, flat_seconds=120),
-    "spo2": ChannelLimits(30, 100, flat_seconds=1800),
-    "resp": ChannelLimits(2, 90, flat_seconds=300),
-    "sbp": ChannelLimits(30, 300, flat_seconds=300),
-    "dbp": ChannelLimits(10, 200, flat_seconds=300),
-    "map": ChannelLimits(15, 250, flat_seconds=300),
+    "hr": ChannelLimits(15, 300, flat_seconds=120, flat_samples=10),
+    "spo2": ChannelLimits(30, 100, flat_seconds=1800, flat_samples=10),
+    "resp": ChannelLimits(2, 90, flat_seconds=300, flat_samples=10),
+    "sbp": ChannelLimits(30, 300, flat_seconds=300, flat_samples=10),
+    "dbp": ChannelLimits(10, 200, flat_seconds=300, flat_samples=10),
+    "map": ChannelLimits(15, 250, flat_seconds=300, flat_samples=10),
     "temp": ChannelLimits(25, 45),
 }
 PROBE_OFF, FLAT_LINE, IMPLAUSIBLE = "probe off", "flat line", "implausible value"
@@ -107,7 +109,8 @@ class SignalWatch:
             known = ~np.isnan(shown)
             unseen, unchanged = self._count(row, shown, known)
             found[PROBE_OFF][row] = unseen * self.step_seconds >= limits.off_seconds
-            found[FLAT_LINE][row] = known & (unchanged * self.step_seconds >= limits.flat_seconds)
+            still = max(limits.flat_seconds / self.step_seconds, limits.flat_samples)
+            found[FLAT_LINE][row] = known & (unchanged >= still)
             found[IMPLAUSIBLE][row] = known & ((shown < limits.low) | (shown > limits.high))
         return found
 

@@ -41,7 +41,8 @@ class Sensors:
         limits = [LIMITS[name] for name in channels]
         self._step = step_seconds
         self._off = np.array([each.off_seconds for each in limits]) / step_seconds
-        self._flat = np.array([each.flat_seconds for each in limits]) / step_seconds
+        still = np.array([each.flat_seconds for each in limits]) / step_seconds
+        self._flat = np.maximum(still, [each.flat_samples for each in limits])
         self.shown = np.zeros((0, len(channels)), np.float32)  # last value
         self.unseen = np.zeros((0, len(channels)))  # steps since there was one
         self.unchanged = np.zeros((0, len(channels)))  # steps since it was another one

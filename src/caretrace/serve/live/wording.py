@@ -6,7 +6,6 @@ import dataclasses
 import json
 
 from caretrace.apps.vitals.alarms import AlarmSettings
-from caretrace.apps.vitals.technical import LIMITS
 
 NAMES = {
     "hr": "heart rate",
@@ -37,7 +36,7 @@ def alarm_words(reason: str, channel: str, score: float, threshold: float) -> st
     if reason == "probe_off":
         return f"No {name} any more: check the probe and its cable"
     if reason == "flat":
-        return f"The {name} has stood still for {LIMITS[channel].flat_seconds:.0f} s: check the sensor"
+        return f"The {name} does not change any more: check the sensor"
     if reason == "stale":
         return "Nothing arrives from this patient's monitor"
     return f"{_SCORES.get(reason, reason)} (score {score:.1f}, an alarm from {threshold:.1f})"
