@@ -1,6 +1,7 @@
 """Synthetic subjects on request: a job with progress, and a file."""
 
 import io
+import threading
 import time
 import zipfile
 
@@ -63,8 +64,9 @@ def test_subjects_are_drawn_in_the_background(serving, synth_run):
 
 @pytest.mark.parametrize(
     ("wish", "where"),
-    [({"n": 0}, "n"), ({"n": 5, "sex": "X"}, "sex"), ({"n": 5, "age": 200}, "age"), ({"n": 5, "format": "exe"}, "format"),
-     ({"n": 5, "out": "/etc"}, "out"), ({"n": 5, "seed": -1}, "seed"), ({"n": 10**9}, "n")],
+    [({"n": 0}, "n"), ({"n": 5, "sex": "X"}, "sex"), ({"n": 5, "age": 200}, "age"),
+     ({"n": 5, "format": "exe"}, "format"), ({"n": 5, "out": "/etc"}, "out"), ({"n": 5, "seed": -1}, "seed"),
+     ({"n": 10**9}, "n")],
 )  # fmt: skip
 def test_an_odd_wish_is_422(serving, synth_run, wish, where):
     answer = serving((synth_run,)).client.post("/generate", json=wish)
@@ -117,7 +119,6 @@ def test_jobs_end_one_after_the_other_fail_alone_and_are_forgotten(tmp_path):
 
 
 def test_only_so_many_jobs_may_wait(tmp_path):
-    import threading
 
     jobs, leave = Jobs(tmp_path), threading.Event()
 
@@ -127,12 +128,13 @@ def test_only_so_many_jobs_may_wait(tmp_path):
         return {}
 
     try:
-        for _ in range(MOST_WAITING + 1):
+        first = jobs.begin("slow", "a", {}, slow)
+        while first.state == "waiting":
+            time.sleep(0.01)
+        for _ in range(MOST_WAITING):
             jobs.begin("slow", "a", {}, slow)
-            time.sleep(0.02)
         with pytest.raises(FullError):
-            for _ in range(2):
-                jobs.begin("slow", "a", {}, slow)
+            jobs.begin("slow", "a", {}, slow)
     finally:
         leave.set()
         jobs.close()

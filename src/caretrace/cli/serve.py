@@ -55,6 +55,13 @@ def command(
         list[str] | None,
         typer.Option(help="NAME=DAYS to keep, such as samples_days=7; null for ever; repeat for more."),
     ] = None,
+    mqtt: Annotated[
+        str | None,
+        typer.Option(
+            help="Also take samples from a broker: mqtt://host/topic or mqtts://user:password@host/ward/+/vitals; "
+            "messages are JSON like the body of POST /vitals."
+        ),
+    ] = None,
     workers: Annotated[
         int, typer.Option(min=1, help="Processes; more than one needs PostgreSQL as the store.")
     ] = 1,
@@ -87,6 +94,7 @@ def command(
         "token_file": token_file,
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
+        "mqtt": mqtt,
         "workers": workers,
     }
     settings = _settings(runs, state, limit or [], keep or [], asked)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
-import importlib.util
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,15 +15,19 @@ from fastapi.staticfiles import StaticFiles
 
 from caretrace import __version__
 from caretrace.errors import ResourceError
-from caretrace.serve.bundles import open_bundles
+from caretrace.serve.bundles import LoadedBundle, open_bundles
 from caretrace.serve.desk import Desk
 from caretrace.serve.errors import answer_errors
+from caretrace.serve.inputs.mqtt import Listener
 from caretrace.serve.jobs import Jobs
 from caretrace.serve.limits.guard import Guard
+from caretrace.serve.live.hub import Hub
 from caretrace.serve.reference import describe
+from caretrace.serve.replay import Replay
 from caretrace.serve.routes import routers
 from caretrace.serve.security.gate import Gate
 from caretrace.serve.settings import ServeSettings
+from caretrace.serve.store import open_store
 
 PAGE = Path(__file__).parent / "page"
 _SUMMARY = "Research use only, never a bedside device."
@@ -80,10 +83,13 @@ def _make(state: Path) -> None:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state, replaying = app.state, None
+    listener = _listener(state.settings, state.hub)
     if state.hub is not None:
         await state.hub.start()
         if state.replay is not None:
             replaying = asyncio.create_task(state.replay.run(state.hub))
+    if listener is not None:
+        listener.start()
     try:
         yield
     finally:
@@ -91,24 +97,29 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             replaying.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await replaying
+        if listener is not None:
+            await asyncio.to_thread(listener.stop)
         state.jobs.close()
         state.desk.close()
         if state.hub is not None:
             await state.hub.stop()
 
 
-def _replay(settings: ServeSettings) -> Any:
-    """What the demo plays, if a demo is served that says so."""
-    if settings.demo is None or importlib.util.find_spec("caretrace.serve.replay") is None:
+def _listener(settings: ServeSettings, hub: Any) -> Listener | None:
+    """What listens to a broker; the broker keeps for it, under its name, what came while it was away."""
+    if settings.mqtt is None or hub is None:
         return None
-    return importlib.import_module("caretrace.serve.replay").Replay.open(settings.demo)
+    name = hashlib.blake2b(str(settings.state.resolve()).encode(), digest_size=8).hexdigest()
+    return Listener(settings.mqtt, hub, hub.settings.most_samples, f"caretrace-{name}")
 
 
-def _hub(bundles: Any, settings: ServeSettings, replay: Any) -> tuple[Any, Any]:
-    if not (Path(__file__).parent / "live" / "hub.py").is_file():
-        return None, None
-    store = importlib.import_module("caretrace.serve.store").open_store(settings)
-    hub = importlib.import_module("caretrace.serve.live.hub").Hub
-    return store, hub(
-        store, bundles, settings, **({} if replay is None else {"clock": replay.clock, "speed": replay.speed})
-    )
+def _replay(settings: ServeSettings) -> Replay | None:
+    """What the demo plays, if a demo is served that says so."""
+    return None if settings.demo is None else Replay.open(settings.demo)
+
+
+def _hub(bundles: dict[str, LoadedBundle], settings: ServeSettings, replay: Replay | None) -> tuple[Any, Hub]:
+    store = open_store(settings)
+    if replay is None:
+        return store, Hub(store, bundles, settings)
+    return store, Hub(store, bundles, settings, clock=replay.clock, speed=replay.speed)

@@ -71,6 +71,7 @@ class ServeSettings:
         token_file: Tokens; None is `tokens.json` in `state`.
         tls_certificate: PEM file; None is plain HTTP.
         tls_key: PEM file of its key.
+        mqtt: Address of a topic whose messages are batches of samples; None for none.
         replay_speed: Live seconds of the demo's replay in one second; None for no replay.
         workers: Processes; more than one needs PostgreSQL.
         limits: How much may be asked.
@@ -86,6 +87,7 @@ class ServeSettings:
     token_file: Path | None = None
     tls_certificate: Path | None = None
     tls_key: Path | None = None
+    mqtt: str | None = None
     replay_speed: float | None = None
     workers: int = 1
     limits: Limits = dataclasses.field(default_factory=Limits)

@@ -9,6 +9,7 @@ import orjson
 from fastapi import APIRouter, Depends, HTTPException, Request, Response
 from pydantic import BaseModel
 
+from caretrace.serve.inputs import fhir, hl7
 from caretrace.serve.live.hub import Hub, OverloadedError
 from caretrace.serve.live.samples import CHANNELS, Batch
 from caretrace.serve.live.wire import parse_batch
@@ -17,6 +18,8 @@ from caretrace.serve.store.log import BatchConflictError
 
 router = APIRouter(tags=["vitals"])
 DUPLICATE = "caretrace-duplicate"
+# Content type → what reads it; anything else is read as JSON of our own.
+READERS = {fhir.KIND: fhir.parse_bundle, hl7.KIND: hl7.parse_oru}
 _AT_ONCE = 2000  # samples that are read within the event loop; larger batches go to a thread
 _SAMPLE = {
     "type": "object",
@@ -69,20 +72,26 @@ class Taken(BaseModel):
     openapi_extra={
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": _SCHEMA, "example": _EXAMPLE}},
+            "content": {
+                "application/json": {"schema": _SCHEMA, "example": _EXAMPLE},
+                fhir.KIND: {"schema": {"type": "object", "description": "A FHIR R4 Bundle of Observations."}},
+                hl7.KIND: {"schema": {"type": "string", "description": "An HL7 v2 message, ORU^R01."}},
+            },
         }
     },
 )
 async def post_vitals(request: Request, who: Annotated[Caller, Depends(require("vitals"))]) -> Response:
     """Keep a batch of samples; it is on the disk when this answers, and the same batch is never kept twice.
 
-    By rows, or by columns of equal length (`subject_id`, `time`, `channel`, `value`), which are quicker.
+    By rows, or by columns of equal length (`subject_id`, `time`, `channel`, `value`), which are quicker; as a FHIR R4
+    Bundle; or as an HL7 v2 message.
     """
     hub: Hub = request.app.state.hub
     try:
         hub.check_load()
         body = await request.body()
-        batch = await _read(body, hub.settings.most_samples)
+        kind = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+        batch = await _read(body, kind, hub.settings.most_samples)
         await check_wards(request, who, batch)
         accepted = await hub.accept(batch)
     except OverloadedError as error:
@@ -108,7 +117,8 @@ async def check_wards(request: Request, who: Caller, batch: Batch) -> None:
             raise await refuse(request, who, "send vital signs", subject_id=subject)
 
 
-async def _read(body: bytes, most: int) -> Batch:
-    if len(body) < _AT_ONCE * 100:
+async def _read(body: bytes, kind: str, most: int) -> Batch:
+    read = READERS.get(kind, parse_batch)
+    if read is parse_batch and len(body) < _AT_ONCE * 100:
         return parse_batch(body, most)
-    return await asyncio.to_thread(parse_batch, body, most)
+    return await asyncio.to_thread(read, body, most)
