@@ -44,7 +44,7 @@ from caretrace.ingest import ingest
 
 CITY = OperationsConfig()
 OURS = "caretrace"
-LEARNED, JUDGED = "learned", "judged"
+LEARNED, JUDGED, HOURS = "learned", "judged", "hours"
 _FIRST_LANDMARK, _LANDMARK_STEP = 48, 61  # 61 hours visit every hour of the day in turn
 
 
@@ -93,13 +93,13 @@ def city(work: Path, seed: int, days: int) -> Dataset:
 
 
 def sequences(work: Path, seed: int, days: int, config: SafetyConfig, use: str) -> dict[str, Kinds]:
-    """Sequences of training and tuning blocks, or of all the time; read once, then kept."""
+    """Sequences of training and tuning blocks (`LEARNED`), or of all the time; read once, then kept by use."""
     folder = work / f"sequences-{seed}-{use}"
     if not (folder / "about.json").exists():
         dataset = city(work, seed, days)
         say(f"reading city {seed}")
-        if use == JUDGED:
-            parts = {JUDGED: read_whole(dataset, config)}
+        if use != LEARNED:
+            parts = {use: read_whole(dataset, config)}
         else:
             parts = read_splits(dataset, config, (schema.TRAIN, schema.TUNING))
         _keep(folder, parts)
