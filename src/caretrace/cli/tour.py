@@ -20,7 +20,7 @@ SIZES: dict[str, tuple[str, ...]] = {
     "safety": ("--days", "28", "--set", "operations.size=0.2"),
 }
 QUICK: dict[str, tuple[str, ...]] = {
-    "mortality": ("training.members=2", "training.max_steps=800"),
+    "mortality": ("training.members=2", "training.max_steps=400"),
     "synth": ("latent.people=8", "latent.visits=8", "latent.iterations=8", "judging.comparators=[marginals]"),
     "vitals": ("grid.step_seconds=60", "detector.batches=300", "document.fitted=false"),
     "safety": (

@@ -52,7 +52,7 @@ export class Strip {
       scales: { x: { time: true }, y: { range: (_, low, high) => this.span(low, high) } },
       axes: [
         { ...axis, size: 24, values: (_, ticks) => ticks.map((t) => format.format(t * 1000)) },
-        { ...axis, size: 44, space: 26, values: (_, ticks) => ticks.map((t) => number(t, Math.max(...ticks) - Math.min(...ticks) < 3 ? 1 : 0)) },
+        { ...axis, size: 44, space: 26, values: (_, ticks) => ticks.map((t) => number(t, ticks.some((each) => each % 1) ? 1 : 0)) },
       ],
       series: [{}, ...signal.lines.map((line) => ({
         label: line.name, stroke: colour(line.colour), width: 1.6, dash: line.dash, spanGaps: false, points: { show: false },
@@ -129,17 +129,24 @@ export class Strip {
   }
 }
 
-/** Where the first line has no value although neighbours have: [start, end] in seconds. */
+/** Where the first line had no value for longer than its usual steps: [start, end] in seconds. */
 function gaps([times, values]) {
+  const longest = 2.5 * stepOf(times);
   const found = [];
   let last = null;
   for (let i = 0; i < times.length; i += 1) {
     if (values[i] === null || values[i] === undefined) continue;
-    if (last !== null && i - last > 1) found.push([times[last], times[i]]);
-    last = i;
+    if (last !== null && times[i] - last > longest) found.push([last, times[i]]);
+    last = times[i];
   }
-  if (last !== null && last < times.length - 1) found.push([times[last], times.at(-1)]);
+  if (last !== null && times.at(-1) - last > longest) found.push([last, times.at(-1)]);
   return found;
+}
+
+/** The usual time between two steps, seconds. */
+export function stepOf(times) {
+  const apart = times.slice(-200).map((time, i, all) => time - all[i - 1]).slice(1).sort((a, b) => a - b);
+  return apart.length ? apart[apart.length >> 1] : 1;
 }
 
 /** The newest value of a line, and when it was. */

@@ -21,7 +21,7 @@ export const SHORT = { hr: "HR", spo2: "SpO₂", resp: "RR", sbp: "Sys", dbp: "D
 export const state = (name) => STATES[name] ?? { word: name ?? "unknown", sign: "?", rank: 3 };
 export const reason = (name) => REASONS[name] ?? String(name ?? "").replaceAll("_", " ");
 export const known = (value) => typeof value === "number" && Number.isFinite(value);
-export const number = (value, digits = 0) => (known(value) ? value.toFixed(digits) : "–");
+export const number = (value, digits = 0) => (known(value) ? value.toFixed(digits).replace("-", "−") : "–");
 export const percent = (value, digits = 0) => (known(value) ? `${(100 * value).toFixed(digits)} %` : "–");
 export const count = (value) => (known(value) ? value.toLocaleString("en-GB") : "–");
 export const readable = (name) => {

@@ -3,7 +3,7 @@
 import { get } from "../api.js";
 import { fill, h, say, table } from "../dom.js";
 import * as live from "../live.js";
-import { newest, shown, Strip } from "../strip.js";
+import { newest, shown, stepOf, Strip } from "../strip.js";
 import { onTheme } from "../theme.js";
 import { age, CHANNELS, clock, number, reason, seconds } from "../words.js";
 import { AlarmList } from "./alarms.js";
@@ -32,6 +32,7 @@ class Bed {
     const same = this.bed && bed.channels.length === this.bed.channels.length;
     this.bed = bed;
     this.times = bed.times;
+    this.step = stepOf(bed.times);
     if (bed.time) live.setClock(bed.time, bed.replay?.speed);
     if (!same) this.build();
     this.alarms.show(bed.alarms);
@@ -168,7 +169,9 @@ class Bed {
     });
   }
 
-  at(time, write) {
+  at(moment, write) {
+    const step = this.step ?? 1;
+    const time = Math.floor(moment / step) * step; // what comes within a step belongs to it
     const columns = [...Object.values(this.bed.values), ...Object.values(this.bed.scores ?? {})];
     if (time < (this.times.at(-1) ?? -Infinity)) return;
     if (time > (this.times.at(-1) ?? -Infinity)) {

@@ -179,13 +179,18 @@ function distance(scores, limits) {
 
 /** "Sudden change", or of several alarms the most urgent and how many more. */
 function words(bed) {
-  const alarms = [...(bed.alarms ?? [])].sort((a, b) => state(a.state).rank - state(b.state).rank);
+  const alarms = waiting(bed);
   if (!alarms.length) return "";
   return reason(alarms[0].reason) + (alarms.length > 1 ? ` and ${alarms.length - 1} more` : "");
 }
 
+/** Alarms that are not over, the most urgent first. */
+function waiting(bed) {
+  return (bed.alarms ?? []).filter((each) => each.state !== "cleared").sort((a, b) => state(a.state).rank - state(b.state).rank);
+}
+
 function entry(bed, index) {
-  const alarm = [...(bed.alarms ?? [])].sort((a, b) => state(a.state).rank - state(b.state).rank)[0];
+  const [alarm] = waiting(bed);
   return h("li", {}, h("a", { href: `#/bed/${bed.subject_id}`, tabindex: index ? "-1" : "0" },
     chip(bed.state), h("strong", {}, bed.bed ?? bed.subject_id),
     h("span", {}, alarm?.words ?? words(bed) ?? ""),
