@@ -353,7 +353,9 @@ def test_earlier_visits_are_remembered_as_they_were(begun):
 
 
 def test_training_loss_is_per_subject_and_seeds_repeat_bit_by_bit():
-    people = [(50, 0, [{0, 1}]), (60, 1, [{1, 2}, {2}, {0, 3}, {1}, {2}, {0, 1}, {3}])] + [(40, 0, [{4}])] * 30
+    people = [(50, 0, [{0, 1}]), (60, 1, [{1, 2}, {2}, {0, 3}, {1}, {2}, {0, 1}, {3}])] + [
+        (40, 0, [{4}])
+    ] * 30
     train, fitting = Records(histories(people)), FitConfig(epochs=2, max_tokens=40, learning_rate=1e-9)
     (first, log), (second, again) = (fit_decoder(train, train, VOCABULARY, TINY, fitting) for _ in range(2))
     # Nothing was learned, so what was learned from has the loss of what stopped it, but for dropout (TINY has none).

@@ -12,6 +12,7 @@ from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.apps.synth.models.generator import Demographics
 from caretrace.apps.synth.models.latent import starting
+from caretrace.apps.synth.models.latent.calibration import calibrated
 from caretrace.apps.synth.models.latent.cells import Cells, groups_of_codes, sets_of
 from caretrace.apps.synth.models.latent.generator import LatentGenerator, fit_latent
 from caretrace.apps.synth.models.latent.model import MAX_RANK, LatentModel, Side
@@ -306,6 +307,42 @@ def test_age_curves_follow_the_data_and_bridge_gaps():
     assert np.abs(np.log(found / true)).max() < 0.25
     nothing = age_curves(np.zeros((1, 40)), np.zeros((1, 40)), edges, CurveConfig())
     np.testing.assert_allclose(nothing, 1)
+
+
+def drawn_rates(model, people, seed=3):
+    """`[code]`: share of these people who are drawn with each code."""
+    subject = np.arange(len(people))
+    wanted = Wanted(subject, people.age, people.sex)
+    h = (
+        LatentGenerator(model, VOCABULARY, Demographics.of(people))
+        .draw(wanted, seed, SamplingConfig())
+        .histories
+    )
+    ever = np.unique(h.token_subject * N + h.code) % N
+    return np.bincount(ever, minlength=N) / len(people)
+
+
+def test_calibration_brings_back_how_common_codes_are():
+    generator = wild(weight=(1.0,), tail=1.0, masked=False)
+    rng, n = np.random.default_rng(5), 3000
+    who = Histories(rng.integers(20, 90, n), rng.integers(0, 2, n), np.zeros(n), [], [], N)
+    wanted = Wanted(np.arange(n), who.age, who.sex)
+    train = generator.draw(wanted, 11, SamplingConfig()).histories.with_codes_sorted()
+    true = drawn_rates(generator.model, train)
+    distorted = {}
+    for name in ("people", "visits"):
+        one = getattr(generator.model, name)
+        distorted[name] = dataclasses.replace(one, rate=one.rate * rng.uniform(0.4, 2.0, len(one.codes)))
+    wrong = dataclasses.replace(generator.model, **distorted)
+    right = calibrated(wrong, train, 8, 1, 0)
+    before, after = (np.abs(drawn_rates(model, train) - true).max() for model in (wrong, right))
+    assert before > 0.08
+    assert after < before / 3
+    assert calibrated(wrong, train, 0, 2, 0) is wrong
+    # What is right stays as it is, but for chance.
+    same = calibrated(generator.model, train, 1, 2, 0)
+    for name in ("people", "visits"):
+        np.testing.assert_allclose(getattr(same, name).rate, getattr(generator.model, name).rate, rtol=0.15)
 
 
 def test_it_says_what_it_cannot():

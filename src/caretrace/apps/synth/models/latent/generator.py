@@ -14,6 +14,7 @@ from caretrace.apps.synth.codes.sequences import Records
 from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.apps.synth.models.generator import Demographics
+from caretrace.apps.synth.models.latent.calibration import calibrated
 from caretrace.apps.synth.models.latent.cells import Cells
 from caretrace.apps.synth.models.latent.drawing import Drawing
 from caretrace.apps.synth.models.latent.model import LatentModel, Prepared, Side, of_people, visit_likelihoods
@@ -170,4 +171,5 @@ def fit_latent(
         progress(log[-1])
         if loss <= min(record["tuning_loss"] for record in log):
             best = now
-    return best, log
+    right = calibrated(best.model, learned, chosen.calibrations, chosen.calibrated_by, chosen.seed)
+    return dataclasses.replace(best, model=right), log

@@ -45,6 +45,8 @@ class LatentConfig:
         iterations: Rounds on all subjects.
         sized: Of them at the end, those that know what sizes of visits are kept.
         lasting: Codes of a group that come again at the next visit more often than this follow the person.
+        calibrations: Rounds at the very end that set right how common each code is (`calibration.py`).
+        calibrated_by: Subjects drawn for that, for each training subject and round.
         seed: Of where the search begins.
         curves: What age curves are like.
     """
@@ -57,6 +59,8 @@ class LatentConfig:
     iterations: int = 22
     sized: int = 2
     lasting: float = 0.3
+    calibrations: int = 3
+    calibrated_by: int = 3
     seed: int = 0
     curves: CurveConfig = dataclasses.field(default_factory=CurveConfig)
 
@@ -66,6 +70,11 @@ class LatentConfig:
                 raise ConfigError(f"latent.{name}: got {getattr(self, name)}, it must be at least 1")
         if not 0 <= self.sized <= self.iterations:
             raise ConfigError(f"latent.sized: got {self.sized}; give 0 to {self.iterations}, the iterations")
+        if self.calibrations < 0 or self.calibrated_by < 1:
+            raise ConfigError(
+                f"latent.calibrations {self.calibrations} must not be negative, "
+                f"latent.calibrated_by {self.calibrated_by} at least 1"
+            )
         if not 0 < self.lasting < 1:
             raise ConfigError(f"latent.lasting: got {self.lasting}, it must lie in (0, 1)")
 
