@@ -98,6 +98,11 @@ class AlarmMachine:
         self._acknowledged = math.nan
         self._last = -math.inf
 
+    @property
+    def last(self) -> float:
+        """Time of the last sample it was given, seconds; -inf before the first."""
+        return self._last
+
     def advance(self, times: npt.ArrayLike, scores: npt.ArrayLike) -> list[Transition]:
         """Take samples, one or many, in order of time.
 

@@ -134,7 +134,7 @@ class DetectorConfig:
         backbone_settings: What else the backbone takes.
         d_model: Width of the hidden states.
         n_layers: Layers of the backbone.
-        dropout: Probability of dropping a hidden unit between layers.
+        dropout: Probability of dropping a hidden unit.
         taught_by: What counts as getting worse: `deviations` put into training recordings; known `events` of training
             subjects; or `both`. `auto` is `both` where ten events or more are known, else `deviations`.
         batches: How many batches it learns from.
@@ -150,9 +150,9 @@ class DetectorConfig:
     backbone_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     d_model: int = 96
     n_layers: int = 1
-    dropout: float = 0.0
+    dropout: float = 0.1
     taught_by: Literal["auto", "deviations", "events", "both"] = "auto"
-    batches: int = 3000
+    batches: int = 2000
     batch_steps: int = 2048
     learning_rate: float = 3e-3
     forecast_weight: float = 0.1

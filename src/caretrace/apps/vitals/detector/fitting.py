@@ -23,7 +23,7 @@ from caretrace.training.descent import DescentConfig, descend
 
 FloatArray = npt.NDArray[np.float32]
 Told = Callable[[dict[str, float]], None]
-_VISITS = 4  # how often a step is learned from before other deviations are drawn
+_VISITS = 2  # how often a step is learned from before other deviations are drawn
 _FEWEST_EPOCHS, _MOST_EPOCHS = 2, 60
 _SOME = 10  # known events, from which on they teach
 _BESIDE = 0.25  # how many deviations are put in beside known events, of what is usual

@@ -65,12 +65,18 @@ class History:
         """All that is remembered, not copied: name → array, and which of its axes counts subjects."""
         return {"sums": (self._sums, 2), "spreads": (self._spreads, 2), "steps": (self._steps, 0)}
 
-    def advance(self, values: FloatArray, subjects: npt.NDArray[np.int64] | None = None) -> FloatArray:
+    def advance(
+        self,
+        values: FloatArray,
+        subjects: npt.NDArray[np.int64] | None = None,
+        kept: npt.NDArray[np.int64] | slice = slice(None),
+    ) -> FloatArray:
         """Take steps, one or many.
 
         Args:
             values: [subject, channel, step], standardised; NaN where nothing was measured.
             subjects: Whose steps these are; None for all.
+            kept: Which of the steps are wanted; all are remembered.
 
         Returns:
             [subject, feature, step]: distances between averages of neighbouring scales, the level, which channels
@@ -88,6 +94,8 @@ class History:
         quick, slow = self._deviations(now, averages, at)
         seen = self._steps[at, None, None] + np.arange(1, values.shape[2] + 1)
         self._steps[at] += values.shape[2]
+        now, weight, quick, slow, seen = (each[..., kept] for each in (now, weight, quick, slow, seen))
+        averages = [each[..., kept] for each in averages]
         hours = np.log1p(seen * self.settings.step_seconds / 3600)
         steps = zip([now, *averages[:-1]], averages, strict=True)
         parts = [

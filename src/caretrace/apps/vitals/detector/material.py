@@ -19,8 +19,9 @@ from caretrace.data.grid import ChannelScaler, Stretch
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
-# Steps of recordings that one draw looks at, and how many of them it keeps: neighbours in time say nearly the same.
-LOOKED_AT, KEPT = 1_500_000, 400_000
+# Steps of recordings that one draw looks at, and how many of them it keeps: neighbours in time say nearly the same,
+# other subjects do not. Windows keep all.
+LOOKED_AT, KEPT, IN_WINDOWS = 5_000_000, 500_000, 1_500_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,8 +93,14 @@ class Teacher:
     sudden_steps: float
     known: KnownEvents | None
 
-    def rows(self, stretch: Stretch, rng: np.random.Generator) -> _Rows:
-        """Features and truth of a recording, with deviations of its own in it."""
+    def rows(self, stretch: Stretch, rng: np.random.Generator, share: float = 1.0) -> _Rows:
+        """Features and truth of a recording, with deviations of its own in it.
+
+        Args:
+            stretch: A recording.
+            rng: Which deviations and steps.
+            share: Of the steps that are kept, at random; those that are sudden always are.
+        """
         values, targets = stretch.values, np.zeros((len(stretch), len(REASONS)), np.float32)
         if self.known is not None:
             targets = self.known.targets(stretch.subject, self.recordings.times(stretch))
@@ -101,10 +108,11 @@ class Teacher:
             found = deviate(values, self.deviations, self.sudden_steps, rng)
             values = found.values
             targets[found.sudden, SUDDEN] = targets[found.during, LASTING] = 1
-        scaled = self.scaler.transform(values).T
-        features = History(self.history).advance(np.ascontiguousarray(scaled.T)[None])[0].T
-        following = np.concatenate([scaled[1:], np.full_like(scaled[:1], np.nan)])
-        return _Rows(features, following, targets)
+        kept = np.flatnonzero((rng.random(len(stretch)) < share) | (targets[:, SUDDEN] > 0))
+        scaled = self.scaler.transform(values)
+        features = History(self.history).advance(scaled[None], kept=kept)[0].T
+        following = np.concatenate([scaled[:, 1:], np.full_like(scaled[:, :1], np.nan)], 1)
+        return _Rows(features, following.T[kept], targets[kept])
 
     def looked_at(self, limit: int, rng: np.random.Generator) -> list[Stretch]:
         """Recordings in random order, no more than hold `limit` steps."""
@@ -130,11 +138,7 @@ class Steps:
     def __init__(self, teacher: Teacher, rng: np.random.Generator) -> None:
         stretches = teacher.looked_at(LOOKED_AT, rng)
         share = KEPT / max(KEPT, sum(map(len, stretches)))
-        parts = []
-        for stretch in stretches:
-            rows = teacher.rows(stretch, rng)
-            kept = (rng.random(len(stretch)) < share) | (rows.targets[:, SUDDEN] > 0)
-            parts.append(_Rows(*(part[kept] for part in rows)))
+        parts = [teacher.rows(stretch, rng, share) for stretch in stretches]
         self._rows = [torch.from_numpy(np.concatenate(each)) for each in zip(*parts, strict=True)]
 
     def portion(self, steps: int, rng: np.random.Generator) -> Portion:
@@ -155,7 +159,7 @@ class Windows:
 
     def __init__(self, teacher: Teacher, length: int, rng: np.random.Generator) -> None:
         self._length = length
-        self._rows = [teacher.rows(each, rng) for each in teacher.looked_at(LOOKED_AT, rng)]
+        self._rows = [teacher.rows(each, rng) for each in teacher.looked_at(IN_WINDOWS, rng)]
         sizes = np.array([len(rows.targets) for rows in self._rows], np.float64)
         self._chance = sizes / sizes.sum()
 

@@ -62,8 +62,16 @@ class Detector(nn.Module):
                 **config.backbone_settings,
             )
         read = width if self.backbone is None else 2 * width
-        self.evidence = nn.Sequential(nn.Linear(read, width), nn.GELU(), nn.Linear(width, len(REASONS)))
-        self.forecast = nn.Linear(read, 2 * n_channels)
+        self.evidence = nn.Sequential(
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(read, width),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(width, len(REASONS)),
+        )
+        # Without a backbone the forecast reads the features themselves, so that it and the evidence do not compete.
+        self.forecast = nn.Linear(n_features if self.backbone is None else read, 2 * n_channels)
 
     def forward(
         self, features: Float[Tensor, "batch step feature"], padding_mask: Bool[Tensor, "batch step"]
@@ -71,19 +79,21 @@ class Detector(nn.Module):
         """Readings of whole sequences."""
         entered = self.enter(features)
         if self.backbone is None:
-            return self._read(entered)
-        return self._read(torch.cat([entered, self.backbone(entered, padding_mask)], -1))
+            return self._read(entered, features)
+        hidden = torch.cat([entered, self.backbone(entered, padding_mask)], -1)
+        return self._read(hidden, hidden)
 
     def step(self, features: Float[Tensor, "batch feature"], state: Any = None) -> tuple[Reading, Any]:
         """Readings of one more step, and the state to pass with the next one."""
         entered = self.enter(features)
         if self.backbone is None:
-            return self._read(entered), None
+            return self._read(entered, features), None
         hidden, state = self.backbone.step(entered, state)  # type: ignore[operator]
-        return self._read(torch.cat([entered, hidden], -1)), state
+        both = torch.cat([entered, hidden], -1)
+        return self._read(both, both), state
 
-    def _read(self, hidden: Tensor) -> Reading:
-        mean, log_scale = self.forecast(hidden).chunk(2, -1)
+    def _read(self, hidden: Tensor, foreseen_from: Tensor) -> Reading:
+        mean, log_scale = self.forecast(foreseen_from).chunk(2, -1)
         return Reading(self.evidence(hidden), mean, log_scale.clamp(min=_SMALLEST_LOG_SCALE))
 
 
