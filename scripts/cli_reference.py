@@ -50,6 +50,7 @@ class Parameter:
         default: As one would type it; empty if there is none to show.
         meaning: Its help text.
         flag: It takes no value.
+        many: It may be given several times.
     """
 
     names: tuple[str, ...]
@@ -57,6 +58,7 @@ class Parameter:
     default: str
     meaning: str
     flag: bool
+    many: bool = False
 
     @property
     def is_option(self) -> bool:
@@ -111,8 +113,9 @@ def _verb(name: str, command: Callable[..., None]) -> Verb:
 def _parameter(key: str, hint: Any, default: Any) -> Parameter:
     kind, info = typing.get_args(hint)[:2]
     required = default is inspect.Parameter.empty
+    many = typing.get_origin(kind) is list
     if isinstance(info, ArgumentInfo):
-        names: tuple[str, ...] = (info.metavar or key.upper(),)
+        names: tuple[str, ...] = (info.metavar or (f"{key.upper()}…" if many else key.upper()),)
     else:
         assert isinstance(info, OptionInfo)
         # In `Annotated`, Typer keeps the first name where other libraries keep a default.
@@ -120,7 +123,9 @@ def _parameter(key: str, hint: Any, default: Any) -> Parameter:
         names = tuple(n for n in given if isinstance(n, str) and n.startswith("-")) or (_dashed(key),)
     plain = default.value if isinstance(default, enum.Enum) else default
     shown = "" if required or plain is None or plain is False else str(plain)
-    return Parameter(names, required, shown, " ".join((info.help or "").split()), flag=kind is bool)
+    return Parameter(
+        names, required, shown, " ".join((info.help or "").split()), flag=kind is bool, many=many
+    )
 
 
 def _section(verb: Verb) -> str:

@@ -67,6 +67,6 @@ def test_help_imports_nothing_heavy():
     )
     heavy = {
         "torch", "lightning", "numpy", "scipy", "sklearn", "lightgbm",
-        "polars", "pyarrow", "duckdb", "ibis", "matplotlib", "jinja2",
+        "polars", "pyarrow", "duckdb", "ibis", "matplotlib", "jinja2", "fastapi", "uvicorn", "sqlalchemy",
     }  # fmt: skip
     assert heavy & set(json.loads(found.stdout)) == set()

@@ -93,7 +93,7 @@ def problems(command: str, complete: bool = True) -> list[str]:
         elif word == "--set":
             found += setting_problems(words[0], positional[0] if positional else "mortality", value)
     arguments = [parameter for parameter in verb.parameters if not parameter.is_option]
-    if len(positional) > len(arguments):
+    if len(positional) > len(arguments) and not any(parameter.many for parameter in arguments):
         found.append(f"{len(positional)} arguments for {len(arguments)}")
     least = sum(parameter.required for parameter in arguments)
     if complete and len(positional) < least:

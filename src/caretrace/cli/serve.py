@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from caretrace.cli.console import AsJson, Console, Quiet
+from caretrace.cli.options import extra
 
 if TYPE_CHECKING:
     from caretrace.serve.settings import ServeSettings
@@ -77,16 +78,9 @@ def command(
     Research use only, never a bedside device. Ctrl-C stops it; what was acknowledged is on the disk.
     """
     console = Console(as_json, quiet)
-    try:
+    with extra("serve"):
         from caretrace.serve.server import serve
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("caretrace"):
-            raise
-        from caretrace.errors import ConfigError
 
-        raise ConfigError(
-            f"serve needs {error.name}, which is not installed: pip install 'caretrace[serve]'"
-        ) from None
     asked: dict[str, Any] = {
         "store": store,
         "host": host,

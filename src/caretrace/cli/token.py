@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from caretrace.cli.console import AsJson, Console, Quiet
+from caretrace.cli.options import extra
 
 
 class Action(StrEnum):
@@ -57,14 +58,24 @@ def command(
     A token is shown once; only its hash is kept. Ending one works at once, while the service runs.
     """
     from caretrace.errors import ConfigError
-    from caretrace.serve.security.tokens import Tokens, iso
+
+    with extra("serve"):
+        from caretrace.serve.security.tokens import Tokens, iso
 
     console, tokens = Console(as_json, quiet), Tokens(file)
     if action is Action.LIST:
         rows = [token.describe() for token in tokens.all()]
-        columns = ["name", "role", "wards", "created", "expires", "revoked"]
-        shown = [{**row, "wards": "all" if row["wards"] is None else ", ".join(row["wards"])} for row in rows]
-        console.table(f"Tokens in {file}", columns, [[row[column] for column in columns] for row in shown])
+        shown = [
+            [
+                row["name"],
+                row["role"],
+                ", ".join(row["wards"] or ["all"]),
+                row["expires"][:10],
+                (row["revoked"] or "")[:10],
+            ]
+            for row in rows
+        ]
+        console.table(f"Tokens in {file}", ["name", "role", "wards", "expires", "revoked"], shown)
         console.result({"tokens": rows})
         return
     if name is None:
