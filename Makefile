@@ -21,7 +21,7 @@ install: $(VENV)/.installed ## Make .venv and install caretrace into it
 
 install-dev: $(VENV)/.installed-dev ## The same with what tests, checks and docs need
 
-demo: $(VENV)/.installed ## Simulated patients, all the way to demo/report.html
+demo: $(VENV)/.installed ## Simulated patients and four applications, all the way to demo/report.html
 	@if [ -f $(DEMO)/report.html ]; then \
 		echo "$(DEMO)/report.html is there: open it in a browser. To run the demo again, remove the folder $(DEMO)."; \
 	else $(BIN)/caretrace demo --out $(DEMO); fi
@@ -61,7 +61,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt scripts/make_venv.py scripts/
 	@$(PYTHON) scripts/make_venv.py $(VENV)
 	@echo "Installing caretrace and what it needs into $(VENV): 2 GB, a few minutes."
 	@$(BIN)/python scripts/install_torch.py
-	@$(PIP) install --quiet -c constraints.txt -e .
+	@$(PIP) install --quiet -c constraints.txt -e '.[serve]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed

@@ -53,7 +53,7 @@ function panel(site, plot) {
       h("div", {}, h("h3", {}, "Chance of a crisis"), h("ul", { class: "horizons" }, site.horizons.map(horizon)),
         h("dl", { class: "figures" },
           figure("Crowding now", number(site.nedocs?.value), `NEDOCS, ${site.nedocs?.words ?? "not known"}`),
-          figure("Ambulance there in", minutes(site.response_minutes?.p50), `8 in 10 within ${minutes(site.response_minutes?.p80)}`))),
+          figure("Ambulance there in", minutes(site.response_minutes?.p50), known(site.response_minutes?.p80) ? `8 in 10 within ${minutes(site.response_minutes.p80)}` : "no calls to tell from"))),
       h("div", {}, h("h3", {}, "What drives it"), drivers(site.drivers)),
       h("div", {}, h("h3", {}, "The last hours, and the chance foreseen"),
         site.hours?.length ? plot : h("p", { class: "missing" }, "No course is known."),
@@ -72,7 +72,8 @@ function drivers(found = []) {
   if (!found.length) return h("p", { class: "muted" }, "None is certified for this run.");
   return h("ul", { class: "drivers" }, found.map((each) => {
     const up = each.direction === "up" || each.direction > 0;
-    return h("li", {}, h("span", { class: up ? "bad" : "good" }, up ? "▲ raises" : "▼ lowers"), " ", each.words);
+    return h("li", {}, h("span", { class: up ? "bad" : "good" }, up ? "▲ raises" : "▼ lowers"), " ", each.words,
+      known(each.effect) ? h("span", { class: "effect muted" }, ` (${each.effect > 0 ? "+" : "−"}${number(100 * Math.abs(each.effect), 1)} points in 8 h)`) : null);
   }));
 }
 
