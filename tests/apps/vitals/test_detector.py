@@ -75,6 +75,15 @@ def test_history_taken_in_pieces_is_history_taken_whole(pieces, missing, seed):
     assert whole.shape[1] == HISTORY.n_features
 
 
+def test_history_gives_the_steps_that_are_wanted_and_remembers_all():
+    values = np.random.default_rng(1).standard_normal((2, 3, 60)).astype(np.float32)
+    wanted = np.array([3, 20, 41])
+    whole, some = History(HISTORY, 2), History(HISTORY, 2)
+    features = whole.advance(values)
+    np.testing.assert_array_equal(some.advance(values, kept=wanted), features[..., wanted])
+    np.testing.assert_allclose(some.advance(values), whole.advance(values), atol=1e-6)
+
+
 def test_history_forgets_missing_steps_and_looks_back_only():
     values = np.full((1, 3, 50), 2.0, np.float32)
     values[:, :, 10:20] = np.nan
