@@ -139,6 +139,7 @@ def test_predicates_speak_of_codes_that_exist(source: Source, dataset: Path) -> 
             assert predicate["code"] in codes.to_list(), name
 
 
+@pytest.mark.slow
 def test_the_same_input_gives_the_same_bytes(source: Source, dataset: Path, tmp_path: Path) -> None:
     again = tmp_path / "again"
     ingest(source.name, source.folder / "sample" / "raw", again, subjects_per_file=1)
