@@ -11,7 +11,7 @@ from caretrace.serve.security.tokens import Tokens, digest
 
 ASKED = {
     "store": None, "host": "127.0.0.1", "port": 8000, "token_file": None, "tls_certificate": None, "tls_key": None,
-    "mqtt": None, "workers": 1,
+    "mqtt": None,
 }  # fmt: skip
 
 
@@ -44,7 +44,7 @@ def test_a_demo_names_its_own_runs(tmp_path):
     ("more", "told"),
     [
         ({"limits": ["bursts=5"]}, "did you mean 'burst'"), ({"keep": ["samples=5"]}, "unknown setting"),
-        ({"workers": 2}, "several processes need PostgreSQL"), ({"tls_key": "k"}, "go together"),
+        ({"tls_key": "k"}, "go together"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_said(tmp_path, more, told):

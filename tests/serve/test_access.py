@@ -157,6 +157,7 @@ def test_no_session_without_a_valid_token(everybody):
     answer = everybody.client.post("/session", json={"token": "caretrace_guess"})
     assert answer.status_code == 401
     assert "set-cookie" not in answer.headers
+    assert everybody.audit()[-1]["outcome"] == "denied"
 
 
 def test_without_tokens_this_machine_may_do_everything_until_there_is_one(serving):
@@ -284,3 +285,25 @@ def test_without_an_audit_nothing_about_patients_is_shown(serving, tiny_run, mon
     assert service.client.get("/ready").json()["ready"]
     assert service.audit()[0]["outcome"] == "denied"  # what was owed came first
     assert service.ask("GET", "/audit", "admin").json()["intact"]
+
+
+def test_without_an_audit_alarms_go_on(serving, monkeypatch):
+    service = serving(roles=ROLES)
+    now = time.time()
+    sample = {"batch_id": "b1", "subject_id": [7], "time": [now], "channel": ["hr"], "value": [80.0]}
+    assert service.ask("PUT", "/beds/7", "admin", json={"bed": "1", "ward": "A"}).status_code == 200
+    assert service.ask("GET", "/beds/7", "admin").status_code == 200
+
+    def full(_handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(audit_module.os, "fsync", full)
+    assert service.ask("POST", "/vitals", "admin", json=sample).status_code == 200
+    assert service.ask("GET", "/beds/7", "admin").status_code == 503
+    assert service.ask("GET", "/ward?ward=A", "viewer").status_code == 200
+    assert service.ask("GET", "/alarms", "viewer").status_code == 200
+    assert service.ask("PUT", "/beds/7", "admin", json={"bed": "2", "ward": "A"}).status_code == 200
+    monkeypatch.undo()
+    assert service.ask("GET", "/beds/7", "admin").json()["bed"] == "2"
+    assert service.ask("GET", "/audit", "admin").json()["intact"]
+    assert any(each["subject_id"] == 7 and "bed" in each["what"] for each in service.audit())

@@ -193,13 +193,21 @@ def test_a_flood_is_429_and_says_when_to_come_back(serving):
 
 
 def test_guessing_tokens_is_slow(serving):
-    service = serving(roles=("viewer",), limits=Limits(requests_per_second=5, burst=10))
+    service = serving(roles=("viewer",), limits=Limits(unknown_per_second=5, unknown_burst=10))
     status = [
         service.client.get("/bundles", headers={"authorization": f"Bearer caretrace_{n}"}).status_code
         for n in range(30)
     ]
     assert status.count(401) <= 12
     assert set(status) == {401, 429}
+    assert service.ask("GET", "/bundles", "viewer").status_code == 200
+
+
+def test_nobody_unknown_may_fill_the_memory(serving):
+    service = serving(roles=("viewer",), limits=Limits(unknown_bytes=100))
+    assert service.client.post("/generate", content=b" " * 101).status_code == 413
+    assert service.client.post("/generate", content=b" " * 100).status_code == 401
+    assert service.ask("POST", "/generate", "viewer", content=b" " * 101).status_code == 403
 
 
 def test_too_much_at_once_is_503_and_says_when_to_come_back(serving):

@@ -63,9 +63,6 @@ def command(
             "messages are JSON like the body of POST /vitals."
         ),
     ] = None,
-    workers: Annotated[
-        int, typer.Option(min=1, help="Processes; more than one needs PostgreSQL as the store.")
-    ] = 1,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -89,7 +86,6 @@ def command(
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
         "mqtt": mqtt,
-        "workers": workers,
     }
     settings = _settings(runs, state, limit or [], keep or [], asked)
 

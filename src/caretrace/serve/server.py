@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import os
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from caretrace.config import from_dict, to_dict
 from caretrace.errors import ResourceError
 from caretrace.serve.app import create_app
 from caretrace.serve.settings import ServeSettings
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
 log = logging.getLogger("caretrace.serve")
-_ASKED = "CARETRACE_SERVE"
 _KEEP_ALIVE_SECONDS = 10
 _SHUTDOWN_SECONDS = 10
 
@@ -121,14 +114,7 @@ def _serve(settings: ServeSettings, sock: socket.socket, ready: Callable[[str], 
     port = sock.getsockname()[1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     address = f"{'https' if settings.tls_certificate else 'http'}://{host}:{port}"
-    if settings.workers == 1:
-        _Server(configured(create_app(settings), settings, port), lambda: ready(address)).run(sockets=[sock])
-        return
-    from uvicorn.supervisors import Multiprocess
-
-    os.environ[_ASKED] = json.dumps(to_dict(settings))
-    ready(address)
-    Multiprocess(configured("caretrace.serve.server:app_of_worker", settings, port), sockets=[sock]).run()
+    _Server(configured(create_app(settings), settings, port), lambda: ready(address)).run(sockets=[sock])
 
 
 class _Server(uvicorn.Server):
@@ -160,21 +146,11 @@ def configured(app: Any, settings: ServeSettings, port: int) -> uvicorn.Config:
         log_config=None,
         server_header=False,
         proxy_headers=False,
-        factory=isinstance(app, str),
-        workers=settings.workers,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         ssl_certfile=settings.tls_certificate,
         ssl_keyfile=settings.tls_key,
     )
-
-
-def app_of_worker() -> FastAPI:
-    """The application in each of several processes."""
-    log_without_patients()
-    settings = from_dict(ServeSettings, json.loads(os.environ[_ASKED]))
-    bound(settings)
-    return create_app(settings)
 
 
 def bound(settings: ServeSettings) -> None:
@@ -200,7 +176,6 @@ def listen(host: str, port: int) -> socket.socket:
             f"{host} port {port} cannot be listened on ({error.strerror}); stop what listens there, or choose another "
             "port with --port (0 takes a free one)"
         ) from None
-    sock.set_inheritable(True)
     return sock
 
 

@@ -22,6 +22,9 @@ class Limits:
         request_seconds: Until the whole body of a request must be there.
         requests_per_second: Of one caller, sustained; more are answered 429.
         burst: Requests of one caller at once, before the rate counts.
+        unknown_per_second: Requests of one address without a valid token, sustained.
+        unknown_burst: The same at once; a page has dozens of files before anybody has come in.
+        unknown_bytes: Largest body of a request without a valid token.
         in_flight: Requests worked on at once; more are answered 503.
         streams: Open event streams at once; more are answered 503.
         generated: Most synthetic subjects of one job.
@@ -36,6 +39,9 @@ class Limits:
     request_seconds: float = 15.0
     requests_per_second: float = 400.0
     burst: int = 800
+    unknown_per_second: float = 20.0
+    unknown_burst: int = 200
+    unknown_bytes: int = 64 * 2**10
     in_flight: int = 32
     streams: int = 256
     generated: int = 10_000
@@ -73,7 +79,6 @@ class ServeSettings:
         tls_key: PEM file of its key.
         mqtt: Address of a topic whose messages are batches of samples; None for none.
         replay_speed: Live seconds of the demo's replay in one second; None for no replay.
-        workers: Processes; more than one needs PostgreSQL.
         limits: How much may be asked.
         retention: How long is kept.
     """
@@ -89,19 +94,12 @@ class ServeSettings:
     tls_key: Path | None = None
     mqtt: str | None = None
     replay_speed: float | None = None
-    workers: int = 1
     limits: Limits = dataclasses.field(default_factory=Limits)
     retention: Retention = dataclasses.field(default_factory=Retention)
 
     def __post_init__(self) -> None:
         if not 0 <= self.port < 65_536:
             raise ConfigError(f"--port {self.port}: a port is a number from 0 to 65535; 0 takes a free one")
-        if self.workers < 1:
-            raise ConfigError(f"--workers {self.workers}: at least 1")
-        if self.workers > 1 and not self.store_url.startswith("postgresql"):
-            raise ConfigError(
-                f"--workers {self.workers}: several processes need PostgreSQL; give --store postgresql://…"
-            )
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ConfigError("--tls-certificate and --tls-key go together; give both or neither")
 

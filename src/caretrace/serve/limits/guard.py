@@ -22,6 +22,7 @@ from caretrace.serve.limits.address import (
 )
 from caretrace.serve.limits.body import GoneError, TooLargeError, not_a_number, read_body, too_deep
 from caretrace.serve.limits.rate import Rate
+from caretrace.serve.security.caller import Caller
 from caretrace.serve.security.gate import Gate, cookie_of
 from caretrace.serve.settings import Limits
 
@@ -71,6 +72,7 @@ class Guard:
     def __init__(self, app: App, *, gate: Gate, limits: Limits) -> None:
         self._app, self._gate, self._limits = app, gate, limits
         self._rate = Rate(limits.requests_per_second, limits.burst)
+        self._unknown = Rate(limits.unknown_per_second, limits.unknown_burst)
         self._working = self._streams = self._uploads = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,13 +104,7 @@ class Guard:
         if path in WATCHED:
             await self._app(scope, receive, answer.send)
             return
-        wait = self._rate.wait(caller.who if caller else _address(scope), time.monotonic())
-        if wait:
-            seconds = max(self._limits.retry_seconds, math.ceil(wait))
-            raise Refusal(
-                429, f"too many requests of one caller; at most {self._limits.requests_per_second:g} a second",
-                retry_after=str(seconds),
-            )  # fmt: skip
+        self._check_rate(scope, caller)
         if path == STREAM:
             await self._stream(scope, receive, answer)
         else:
@@ -125,6 +121,16 @@ class Guard:
             )
         if cross_site(scope["method"], headers, scope.get("scheme", "http")):
             raise Refusal(403, "a change must come from this service's own page, or carry no `Origin`")
+
+    def _check_rate(self, scope: Scope, caller: Caller | None) -> None:
+        """Who is known has a rate of their own; everybody else at one address shares a lower one."""
+        if caller is None:
+            wait = self._unknown.wait(_address(scope), time.monotonic())
+        else:
+            wait = self._rate.wait(caller.who, time.monotonic())
+        if wait:
+            seconds = max(self._limits.retry_seconds, math.ceil(wait))
+            raise Refusal(429, "too many requests at once; ask again later", retry_after=str(seconds))
 
     async def _stream(self, scope: Scope, receive: Receive, answer: _Answer) -> None:
         if self._streams >= self._limits.streams:
@@ -148,7 +154,10 @@ class Guard:
         self._uploads += table
         IN_FLIGHT.set(self._working)
         try:
-            body = await self._body(receive, headers, table=table)
+            most = self._limits.upload_bytes if table else self._limits.body_bytes
+            if scope["state"]["caller"] is None:
+                most = min(most, self._limits.unknown_bytes)
+            body = await self._body(receive, headers, most)
             if body and kind not in _NO_JSON:
                 self._check_json(body)
             await self._app(scope, _replay(body, receive), answer.send)
@@ -157,9 +166,8 @@ class Guard:
             self._uploads -= table
             IN_FLIGHT.set(self._working)
 
-    async def _body(self, receive: Receive, headers: dict[bytes, bytes], *, table: bool) -> bytes:
+    async def _body(self, receive: Receive, headers: dict[bytes, bytes], most: int) -> bytes:
         """The body; nothing is read of one that says that it is too large."""
-        most = self._limits.upload_bytes if table else self._limits.body_bytes
         length = headers.get(b"content-length")
         if length is None and b"transfer-encoding" not in headers:
             return b""

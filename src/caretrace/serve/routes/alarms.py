@@ -44,7 +44,7 @@ async def alarms(
     hub: Hub = request.app.state.hub
     moment = None if since is None else _epoch(since)
     found = await hub.alarms(ward, state, moment, who.wards)
-    await record_all(request, who, "read alarms", [alarm["subject_id"] for alarm in found])
+    await record_all(request, who, "read alarms", [alarm["subject_id"] for alarm in found], must=False)
     return answer({"alarms": found})
 
 

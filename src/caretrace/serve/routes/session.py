@@ -7,8 +7,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel, Field
 
-from caretrace.serve.security import Who, record
+from caretrace.serve.security import Caller, Who, record
 from caretrace.serve.security.gate import Gate, cookie_of, of_token
+from caretrace.serve.security.roles import VIEWER
 from caretrace.serve.security.sessions import COOKIE
 
 router = APIRouter(tags=["session"])
@@ -41,6 +42,8 @@ async def begin(login: Login, request: Request, response: Response) -> dict[str,
     gate: Gate = request.app.state.gate
     token = gate.valid(login.token)
     if token is None:
+        address = Caller(request.client.host if request.client else "unknown", VIEWER)
+        await record(request, address, "begin a session", outcome="denied", must=False)
         raise HTTPException(401, "this token is not valid; it may be mistyped, expired or revoked")
     secret, expires = gate.sessions.begin(token, gate.clock.now())
     response.set_cookie(

@@ -35,7 +35,7 @@ async def ward(
     if ward is not None and not who.sees(ward):
         raise await refuse(request, who, "read ward")
     found = hub.ward(ward, who.wards)
-    await record_all(request, who, "read ward", [bed["subject_id"] for bed in found["beds"]])
+    await record_all(request, who, "read ward", [bed["subject_id"] for bed in found["beds"]], must=False)
     return answer(found)
 
 

@@ -62,13 +62,15 @@ async def record(
     await _write(request, [Entry(who.who, what, subject_id, outcome)], must=must)
 
 
-async def record_all(request: Request, who: Caller, what: str, subjects: Sequence[int]) -> None:
+async def record_all(
+    request: Request, who: Caller, what: str, subjects: Sequence[int], *, must: bool = True
+) -> None:
     """The same for several subjects at once.
 
     Raises:
         HTTPException: 503, the audit cannot be written.
     """
-    await _write(request, [Entry(who.who, what, subject) for subject in dict.fromkeys(subjects)], must=True)
+    await _write(request, [Entry(who.who, what, subject) for subject in dict.fromkeys(subjects)], must=must)
 
 
 def sees_subject(request: Request, who: Caller, subject_id: int) -> bool:
