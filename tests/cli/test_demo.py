@@ -1,0 +1,72 @@
+"""What the demo runs: commands and settings that exist, and a page that leads to each application's."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from caretrace.apps import APPS, load_application
+from caretrace.cli import VERBS, tour
+from caretrace.cli.demo import ORDER
+from caretrace.config import load
+from caretrace.hospital import HospitalConfig
+from caretrace.report.demo_page import STORIES, render_demo_page
+
+
+def settings(words):
+    return [words[i + 1] for i, word in enumerate(words) if word == "--set"]
+
+
+def test_every_application_is_in_the_demo():
+    assert set(ORDER) == set(APPS) == set(tour.PARTS) == set(STORIES)
+
+
+@pytest.mark.parametrize("name", ORDER)
+def test_every_command_and_setting_of_the_demo_exists(name):
+    steps = tour.steps(Path("demo"), [name], 4000, 0)
+    verbs = [step.words[0] for step in steps]
+    assert set(verbs) <= set(VERBS)
+    assert [verb for verb in verbs if verb != "cohort"] == [
+        "simulate",
+        "ingest",
+        "train",
+        "evaluate",
+        "report",
+    ]
+    simulate, train = (next(s.words for s in steps if s.words[0] == verb) for verb in ("simulate", "train"))
+    load(HospitalConfig, None, settings(simulate))
+    load(load_application(name).config_class, None, settings(train))
+
+
+def test_the_seed_reaches_simulation_and_training():
+    for name in ORDER:
+        steps = {step.words[0]: step.words for step in tour.steps(Path("demo"), [name], 4000, 7)}
+        assert steps["simulate"][-2:] == ("--seed", "7")
+        assert f"{tour.SEEDS[name]}=7" in settings(steps["train"])
+
+
+def test_a_step_that_fails_says_so(tmp_path):
+    step = tour.Step("vitals", ("inspect", str(tmp_path / "nowhere")))
+    with pytest.raises(Exception, match="nowhere"):
+        tour.perform(step)
+
+
+def test_the_index_leads_to_every_page_and_says_how_to_see_it_live(tmp_path):
+    described = tour.describe(list(ORDER))
+    figures = {"metrics": {"auroc": {"value": 0.87, "low": 0.8, "high": 0.9}}, "n_subjects": 12}
+    gates = {"a": {"passed": True}, "b": {"passed": False}}
+    page = render_demo_page(tmp_path, described, {"mortality": {**figures, "gates": gates}})
+    html = page.read_text()
+    for name in ORDER:
+        assert f'href="{name}.html"' in html
+    assert "0.870" in html
+    assert "1 of 2 bounds" in html
+    assert f"caretrace serve {tmp_path}" in html
+    assert json.loads(json.dumps(described))["replay"]["split"] == "held_out"
+
+
+def test_an_unknown_application_is_named(caretrace, tmp_path):
+    answer = caretrace("demo", "--app", "mortalty", "--out", tmp_path / "d")
+    assert answer.code == 1
+    assert "did you mean 'mortality'" in answer.err
+    assert not (tmp_path / "d").exists()
