@@ -24,7 +24,7 @@ POLICY = PolicyConfig(
     lasting_delay_seconds=30.0,
     clear_seconds=60.0,
     join_seconds=100.0,
-    hysteresis=0.05,
+    hysteresis=0.002,
 )
 START = 1_700_000_000.0
 
@@ -37,7 +37,7 @@ def scorer(backbone="gru"):
 
 
 def model(raise_at=None, backbone="gru"):
-    limits = {"sudden": 0.2, "lasting": 0.2} if raise_at is None else raise_at
+    limits = {"sudden": -0.235, "lasting": 0.122} if raise_at is None else raise_at
     return LiveModel(
         bundle="small@0",
         scorer=scorer(backbone),

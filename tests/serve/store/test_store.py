@@ -27,8 +27,29 @@ def samples(n=3, first=1_700_000_000.0):
     )
 
 
-def new(name, n=3, received=1_700_000_000.0, digest=b"d"):
-    return NewBatch(name, digest, received, samples(n, received))
+def new(name, n=3, received=1_700_000_000.0):
+    return NewBatch(name, received, samples(n, received))
+
+
+def an_alarm(name, state, when):
+    return Alarm(
+        id=name,
+        subject_id=7,
+        reason="sudden",
+        kind="physiological",
+        state=state,
+        raised=when,
+        changed=when,
+        score=1.5,
+        threshold=1.0,
+        words="words",
+        by=None,
+        why=None,
+        snoozed_until=None,
+        bundle="b",
+        policy="{}",
+        since=None,
+    )
 
 
 @pytest.fixture
@@ -63,7 +84,7 @@ def test_an_id_that_comes_with_other_samples_is_refused_and_the_others_are_kept(
     async def send():
         await store.append(new("a"))
         return await asyncio.gather(
-            store.append(new("a", digest=b"other")), store.append(new("c")), return_exceptions=True
+            store.append(new("a", 4)), store.append(new("c")), return_exceptions=True
         )
 
     refused, kept = asyncio.run(send())
@@ -135,7 +156,7 @@ def test_a_store_is_of_one_service_at_a_time_and_is_there_after_it(store_url):
 
 
 def test_alarms_machines_and_positions_come_back(store):
-    alarm = Alarm("a1", 7, "sudden", "physiological", "active", 10.0, 10.0, 1.5, 1.0, "words", None, None, None, "b", "{}", 3.0)  # fmt: skip
+    alarm = an_alarm("a1", "active", 10.0)
     row = MachineRow(7, "sudden", "a1", {"state": "active", "number": 0, "raised": 10.0})
 
     def write(connection):
@@ -180,27 +201,7 @@ def test_snapshots_and_scored_steps_come_back_and_only_two_snapshots_are_kept(st
 def test_what_is_old_goes_but_nothing_that_a_restart_needs(store):
     for n in range(4):
         store.writer.append(new(f"b{n}", received=1000.0 + n)).result(5)
-    old = Alarm(
-        "a1",
-        7,
-        "sudden",
-        "physiological",
-        "cleared",
-        1.0,
-        1.0,
-        1.5,
-        1.0,
-        "",
-        None,
-        None,
-        None,
-        "b",
-        "{}",
-        3.0,
-    )
-    active = Alarm(
-        "a2", 7, "sudden", "physiological", "active", 1.0, 1.0, 1.5, 1.0, "", None, None, None, "b", "{}", 3.0
-    )
+    old, active = an_alarm("a1", "cleared", 1.0), an_alarm("a2", "active", 1.0)
 
     def write(connection):
         records.write_alarms(

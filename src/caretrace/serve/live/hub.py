@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from caretrace.errors import CaretraceError, InputError
 from caretrace.serve.live import metrics, views
 from caretrace.serve.live.broker import Broker
+from caretrace.serve.live.clock import WardClock
 from caretrace.serve.live.lifecycle import Outcome
 from caretrace.serve.live.model import LiveModel, live_model, without_model
 from caretrace.serve.live.reproduction import nothing, reproduce, stored_course
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
 _IDS = 1_000_000  # event ids reserved at a time
 _FEW = 10_000
+_TURN = 0.0005  # seconds
 _LONGEST_HOURS = 72.0
 
 
@@ -49,7 +52,7 @@ class Hub:
         settings: Of the service.
         live: Of the live ward.
         model: What watches, in the place of a bundle.
-        clock: The ward's clock, epoch seconds.
+        clock: The ward's clock, epoch seconds, not going back; None is the wall's.
         speed: Seconds of it in one second; other than 1 where recordings are replayed.
     """
 
@@ -61,11 +64,11 @@ class Hub:
         live: LiveSettings | None = None,
         model: LiveModel | None = None,
         *,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         speed: float = 1.0,
     ) -> None:
         self.store, self.settings = store, live or LiveSettings()
-        self.clock = clock
+        self.clock = clock or WardClock()
         self.risks: Mapping[int, Mapping[str, float]] = {}
         self._retention: Retention | None = None if settings is None else settings.retention
         vitals = next((each for each in bundles.values() if each.app.name == "vitals"), None)
@@ -80,6 +83,8 @@ class Hub:
 
     async def start(self) -> None:
         """Rebuild the ward from the store and follow it; `ready` says when it is there."""
+        # Three threads take turns: with the usual 5 ms for a turn, each step of a request may wait as long.
+        sys.setswitchinterval(_TURN)
         self.broker.attach(asyncio.get_running_loop())
         self._places = {bed.subject_id: bed for bed in await self.store.ask(records.read_beds)}
         first = await self.store.write(lambda connection: records.reserve_events(connection, _IDS))
@@ -156,7 +161,12 @@ class Hub:
         ]
         beds.sort(key=lambda each: (each["ward"], each["bed"] or "", each["subject_id"]))
         replay = None if self._speed == 1.0 else {"speed": self._speed}
-        return {"time": views.iso(now), "replay": replay, "beds": beds}
+        return {
+            "time": views.iso(now),
+            "replay": replay,
+            "thresholds": views.thresholds_view(self.model),
+            "beds": beds,
+        }
 
     async def bed(self, subject_id: int, hours: float = 2.0) -> dict[str, Any]:
         """The course of a subject.

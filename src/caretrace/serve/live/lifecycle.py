@@ -194,6 +194,8 @@ class Lifecycle:
             if settings is None or not score >= settings.raise_at:
                 return
             machine = self._machines[key] = AlarmMachine(settings)
+        if time <= machine.last:  # a clock that stands still says nothing new
+            return
         before = machine.memory()
         for transition in machine.advance([time], [score]):
             self._heard(key, transition, since)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,7 @@ class Recent:
         self.value = np.zeros((0, n_channels), np.float32)
         self.time = np.zeros((0, n_channels))  # of `value`
         self.newest = np.zeros(0)  # time of the last sample of any channel
+        self.arrived = np.zeros(0)  # when we last got one, seconds of the machine's steady clock
         self.changed = np.zeros(0, bool)
         self._count = np.zeros(0, np.int64)
         self._step = np.zeros((0, length), np.int64)
@@ -52,7 +54,13 @@ class Recent:
         """Make room for so many subjects."""
         more = slots - len(self.newest)
         for name, start in (
-            *(("value", np.nan), ("time", -np.inf), ("newest", -np.inf), ("changed", False)),
+            *(
+                ("value", np.nan),
+                ("time", -np.inf),
+                ("newest", -np.inf),
+                ("arrived", -np.inf),
+                ("changed", False),
+            ),
             *(("_count", 0), ("_step", 0), ("_values", np.nan), ("_scores", np.nan)),
         ):
             array = getattr(self, name)
@@ -73,7 +81,7 @@ class Recent:
         self.value[slot, channel] = samples.value[order][newer]  # the last of equals wins
         self.time[slot, channel] = when
         np.maximum.at(self.newest, slot, when)
-        self.changed[slot] = True
+        self.changed[slot], self.arrived[slot] = True, time.monotonic()
 
     def push(self, slot: IntArray, step: IntArray, values: FloatArray, scores: FloatArray) -> None:
         """One step each of different subjects."""

@@ -240,16 +240,18 @@ class Scoring:
         self._ticked(ward)
 
     def _close(self, now: float) -> None:
-        """Close the steps of silent subjects, by an entry in the log like any other: a restart reads it again."""
+        """Close steps whose time is over, where nothing arrives, by an entry in the log: a restart reads it again."""
         slots, newest = self.ward.grid.open_since()
         ends = np.asarray((newest + 1) * self._model.step_seconds + self._settings.late_seconds, np.float64)
-        over = (newest > NEVER) & (now - ends > self._settings.grace_seconds * self.speed)
+        # What comes late as a whole (a backlog is sent) is no silence, however old it is.
+        quiet = time.monotonic() - self.ward.recent.arrived[slots] > self._settings.grace_seconds
+        over = (newest > NEVER) & (now > ends) & quiet
         if not over.any():
             return
         order = np.argsort(ends[over], kind="stable")
         who, when = self.ward.subjects()[slots[over]][order], ends[over][order]
         samples = Samples(who, when, np.full(len(who), NOTHING, np.int16), np.zeros(len(who), np.float32))
-        self._store.writer.append(NewBatch(f"{OURS}close-{uuid.uuid4().hex}", b"", time.time(), samples))
+        self._store.writer.append(NewBatch(f"{OURS}close-{uuid.uuid4().hex}", time.time(), samples))
 
 
 def _joined(first: Outcome, second: Outcome) -> Outcome:

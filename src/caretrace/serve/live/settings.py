@@ -15,7 +15,7 @@ class LiveSettings:
     Args:
         tick_seconds: What arrives within this is scored together.
         late_seconds: How long after its end a step still takes samples.
-        grace_seconds: A step of a silent subject is closed so long after its end by the ward's clock.
+        grace_seconds: When nothing of a subject arrives for so long, its last step is closed once its time is over.
         stale_seconds: Silence from which a subject's data count as stale; longer where steps are longer.
         gone_hours: Silence after which nobody expects a subject's data any more.
         future_seconds: A sample farther ahead of the ward's clock than this is refused: its monitor's clock is wrong.

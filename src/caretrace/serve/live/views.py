@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from caretrace.serve.live.follower import SCORES
 from caretrace.serve.live.lifecycle import PHYSIOLOGICAL, STALE
+from caretrace.serve.live.model import LiveModel
 from caretrace.serve.live.recent import Course
 from caretrace.serve.live.samples import CHANNELS, UNITS
 from caretrace.serve.live.ward import Ward
@@ -106,6 +107,11 @@ def scores_view(ward: Ward, row: npt.NDArray[np.float32]) -> dict[str, float]:
     }
 
 
+def thresholds_view(model: LiveModel) -> dict[str, float]:
+    """From which score each reason is an alarm."""
+    return {name: round(each.raise_at, _DIGITS) for name, each in model.alarms.items()}
+
+
 def overview(
     ward: Ward, subject: int, bed: Bed | None, now: float, risk: Mapping[str, float] | None
 ) -> dict[str, Any]:
@@ -142,7 +148,7 @@ def strips(ward: Ward, course: Course) -> dict[str, Any]:
         "times": seconds.astype(np.float64),
         "values": {name: np.ascontiguousarray(values[:, i]) for i, name in enumerate(model.names)},
         "scores": {name: np.ascontiguousarray(scores[:, SCORES.index(name)]) for name in model.alarms},
-        "thresholds": {name: round(each.raise_at, _DIGITS) for name, each in model.alarms.items()},
+        "thresholds": thresholds_view(model),
         "anomalies": [
             span
             for name, each in model.alarms.items()

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from fastapi import APIRouter
 
 ROUTES = (
+    "vitals",  # first: nothing is asked as often
     "health",
     "session",
     "bundles",
@@ -16,7 +17,6 @@ ROUTES = (
     "explain",
     "generate",
     "jobs",
-    "vitals",
     "stream",
     "ward",
     "alarms",

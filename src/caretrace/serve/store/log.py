@@ -26,13 +26,11 @@ class NewBatch:
 
     Args:
         batch_id: The sender's name for it.
-        digest: Of its samples, to tell a repetition from a mistake.
         received: Epoch seconds.
         samples: Sorted by time.
     """
 
     batch_id: str
-    digest: bytes
     received: float
     samples: Samples
 
@@ -90,24 +88,25 @@ class BatchLog:
             self._last = _newest(connection)
             self._unsure = False
         known = _known(connection, [batch.batch_id for batch in batches])
+        encoded = [batch.samples.encode() for batch in batches]
         rows: list[dict[str, Any]] = []
         answers: list[Any] = []
         self._numbers, number = [], self._last
-        for batch in batches:
+        for batch, data in zip(batches, encoded, strict=True):
             size, before = len(batch.samples.subject), known.get(batch.batch_id)
             if before is None:
                 number += 1
-                known[batch.batch_id] = (batch.digest, size)
-                rows.append(_row(number, batch))
+                known[batch.batch_id] = data
+                rows.append(_row(number, batch, data))
                 answers.append(Accepted(batch.batch_id, size, duplicate=False))
                 self._numbers.append(number)
                 continue
             self._numbers.append(0)
             answers.append(
                 Accepted(batch.batch_id, size, duplicate=True)
-                if before[0] == batch.digest
+                if before == data
                 else BatchConflictError(
-                    f"batch_id: {batch.batch_id!r} came before with other samples ({before[1]} of them); "
+                    f"batch_id: {batch.batch_id!r} came before with other samples; "
                     "give every batch an id of its own"
                 )
             )
@@ -178,20 +177,19 @@ def _newest(connection: Connection) -> int:
     return int(connection.scalar(select(func.max(BATCHES.c.seq))) or 0)
 
 
-def _known(connection: Connection, ids: list[str]) -> dict[str, tuple[bytes, int]]:
-    asked = select(BATCHES.c.batch_id, BATCHES.c.digest, BATCHES.c.samples).where(BATCHES.c.batch_id.in_(ids))
-    return {name: (bytes(digest), int(n)) for name, digest, n in connection.execute(asked)}
+def _known(connection: Connection, ids: list[str]) -> dict[str, bytes]:
+    asked = select(BATCHES.c.batch_id, BATCHES.c.data).where(BATCHES.c.batch_id.in_(ids))
+    return {name: bytes(data) for name, data in connection.execute(asked)}
 
 
-def _row(number: int, batch: NewBatch) -> dict[str, Any]:
+def _row(number: int, batch: NewBatch, data: bytes) -> dict[str, Any]:
     samples = batch.samples
     return {
         "seq": number,
         "batch_id": batch.batch_id,
-        "digest": batch.digest,
         "received": batch.received,
         "samples": len(samples.time),
         "first_time": float(samples.time[0]),
         "last_time": float(samples.time[-1]),
-        "data": samples.encode(),
+        "data": data,
     }

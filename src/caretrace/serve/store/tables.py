@@ -24,7 +24,6 @@ BATCHES = Table(
     METADATA,
     Column("seq", _NUMBER, primary_key=True, autoincrement=False),
     Column("batch_id", String(200), nullable=False, unique=True),
-    Column("digest", LargeBinary, nullable=False),
     Column("received", Float, nullable=False),
     Column("samples", Integer, nullable=False),
     Column("first_time", Float, nullable=False),
