@@ -48,11 +48,11 @@ def parser() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--subjects", type=int, default=2000, help="training subjects")
-    options.add_argument("--tuning", type=int, default=300)
-    options.add_argument("--held-out", type=int, default=1000)
-    options.add_argument("--codes", type=int, default=150, help="commonest codes that are kept")
-    options.add_argument("--epochs", type=int, default=5)
+    options.add_argument("--subjects", type=int, default=1000, help="training subjects")
+    options.add_argument("--tuning", type=int, default=200)
+    options.add_argument("--held-out", type=int, default=500)
+    options.add_argument("--codes", type=int, default=100, help="commonest codes that are kept")
+    options.add_argument("--epochs", type=int, default=4)
     options.add_argument("--d-model", type=int, default=64)
     options.add_argument("--layers", type=int, default=1)
     options.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))

@@ -52,3 +52,13 @@ def test_masks_gain_likelihood_where_nothing_is_impossible(bench: ModuleType) ->
     generator = bench._generator(people, vocabulary, 16, 1)
     assert bench._likelihood(generator, people) >= 0
     assert np.isfinite(bench._likelihood(generator, people))
+
+
+def test_what_masks_cost_is_measured_on_the_same_histories(bench: ModuleType) -> None:
+    people, vocabulary = bench._population(300, 0)
+    generator = bench._generator(people, vocabulary, 16, 1)
+    options = bench.parser().parse_args(["--beside", "30", "--rounds", "1", "--subjects", "40"])
+    assert -90 < bench._cost_of_masks(generator, options) < 1000  # a figure; the histories were compared
+    rate, drawn = bench._speed(generator, options)
+    assert rate > 0
+    assert len(drawn) == 40
