@@ -35,7 +35,7 @@ class Stub(ThreadingHTTPServer):
         self.posted: list[tuple[str, dict[str, Any]]] = []
         self.seen: dict[int, dict[str, Any]] = {}
         self.jobs: list[dict[str, Any]] = []
-        self.states = dict(canned.STATES)
+        self.role = "admin"
 
     @property
     def url(self) -> str:
@@ -77,7 +77,7 @@ class Stub(ThreadingHTTPServer):
             return next(job for job in self.jobs if job["id"] == rest[0])
         after = int(query.get("after", ["0"])[0])
         return {
-            "me": lambda: {"who": "local", "role": "admin", "wards": None, "research_use_only": True},
+            "me": lambda: {"who": "local", "role": self.role, "wards": None, "research_use_only": True},
             "wards": lambda: [{"ward": "A", "beds": 50}],
             "ward": self.ward,
             "board": canned.board,

@@ -124,6 +124,19 @@ def test_a_service_that_fell_silent_is_unmistakable(look, stub):
     assert page.evaluate("document.documentElement.classList.contains('old')")
 
 
+def test_a_viewer_is_offered_only_what_a_viewer_may(look, stub):
+    stub.role = "viewer"
+    page = look(f"{stub.url}#/bed/1003")
+    page.wait_for_selector("main[data-view=bed]")
+    assert page.get_by_role("button", name="Acknowledge").is_disabled()
+    assert page.locator("nav a").all_inner_texts() == [
+        "Ward",
+        "Emergency board",
+        "Synthetic cohort",
+        "Models",
+    ]
+
+
 def test_a_theme_that_was_chosen_is_kept(look, stub):
     page = look(stub.url)
     button = page.get_by_role("button", name="Theme")

@@ -3,19 +3,20 @@
 import { get, post, Refused } from "./api.js";
 import { fill, h, say } from "./dom.js";
 import * as live from "./live.js";
+import { may, me, setMe } from "./me.js";
 import { startTheme } from "./theme.js";
 import { age } from "./words.js";
 
-// Name in the address → title, module, and whether the navigation lists it.
+// Name in the address → title, module, and for whom the navigation lists it.
 const VIEWS = {
-  ward: ["Ward", () => import("./views/ward.js"), true],
-  bed: ["Bed", () => import("./views/bed.js"), false],
-  board: ["Emergency board", () => import("./views/board.js"), true],
-  subjects: ["Subjects", () => import("./views/subjects.js"), true],
-  subject: ["Subject", () => import("./views/subject.js"), false],
-  cohort: ["Synthetic cohort", () => import("./views/cohort.js"), true],
-  models: ["Models", () => import("./views/models.js"), true],
-  audit: ["Audit", () => import("./views/audit.js"), true],
+  ward: ["Ward", () => import("./views/ward.js"), "viewer"],
+  bed: ["Bed", () => import("./views/bed.js"), null],
+  board: ["Emergency board", () => import("./views/board.js"), "viewer"],
+  subjects: ["Subjects", () => import("./views/subjects.js"), "clinician"],
+  subject: ["Subject", () => import("./views/subject.js"), null],
+  cohort: ["Synthetic cohort", () => import("./views/cohort.js"), "viewer"],
+  models: ["Models", () => import("./views/models.js"), "viewer"],
+  audit: ["Audit", () => import("./views/audit.js"), "admin"],
 };
 const PARENT = { bed: "ward", subject: "subjects" };
 const main = document.getElementById("main");
@@ -82,7 +83,7 @@ function signIn() {
 }
 
 function navigation(current) {
-  fill(document.getElementById("nav"), Object.entries(VIEWS).filter(([, view]) => view[2]).map(([name, [title]]) =>
+  fill(document.getElementById("nav"), Object.entries(VIEWS).filter(([, view]) => view[2] && may(view[2])).map(([name, [title]]) =>
     h("li", {}, h("a", { href: `#/${name}`, "aria-current": name === current ? "page" : null }, title))));
 }
 
@@ -101,8 +102,9 @@ function freshness() {
 
 async function start() {
   try {
-    const me = await get("me");
-    say(document.getElementById("who"), me.who === "local" ? "no sign-in on this machine" : `${me.who}, ${me.role}`);
+    setMe(await get("me"));
+    const { who, role, open } = me();
+    say(document.getElementById("who"), open || who === "local" ? "no sign-in on this machine" : `${who}, ${role}`);
   } catch (error) {
     if (error.status === 401) return signIn();
   }

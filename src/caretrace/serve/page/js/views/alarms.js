@@ -2,7 +2,8 @@
 
 import { get, post } from "../api.js";
 import { fill, h, say, tell } from "../dom.js";
-import { clock, number, reason, readable, state } from "../words.js";
+import { may } from "../me.js";
+import { clock, known, number, reason, readable, state } from "../words.js";
 import { chip } from "./ward.js";
 
 const WHYS = ["Seen, I am with the patient", "Known, being treated", "Artefact: probe, motion or line", "Physician called"];
@@ -32,18 +33,23 @@ export class AlarmList {
 
   card(alarm) {
     const { id } = alarm;
-    const may = ["active", "pending"].includes(alarm.state);
+    const open = ["active", "pending"].includes(alarm.state);
+    const allowed = may("clinician");
     const more = h("div", {});
-    return h("article", { class: `alarm ${alarm.state}`, "aria-labelledby": `alarm-${id}` },
-      h("h3", { id: `alarm-${id}` }, chip(alarm.state), " ", reason(alarm.reason)),
+    const shown = alarm.state === "active" && alarm.kind === "technical" ? "technical" : alarm.state;
+    return h("article", { class: `alarm ${shown}`, "aria-labelledby": `alarm-${id}` },
+      h("h3", { id: `alarm-${id}` }, chip(shown), " ", reason(alarm.reason)),
       h("p", {}, alarm.words ?? ""),
       h("p", { class: "muted small" },
-        `Raised ${clock(alarm.raised)} UTC · score ${number(alarm.score, 2)} against a threshold of ${number(alarm.threshold, 2)} · ${alarm.kind ?? ""}`,
+        `Raised ${clock(alarm.raised)} UTC`,
+        known(alarm.score) ? ` · score ${number(alarm.score, 2)} against a threshold of ${number(alarm.threshold, 2)}` : "",
+        alarm.kind ? ` · ${alarm.kind}` : "",
         alarm.by ? ` · ${alarm.by}: ${alarm.why ?? ""}` : "",
         alarm.snoozed_until ? ` · snoozed until ${clock(alarm.snoozed_until)} UTC` : ""),
       h("p", { class: "buttons" },
-        h("button", { type: "button", class: may ? "first" : null, "data-alarm": `a${id}`, disabled: !may, onclick: () => this.ask(alarm, "acknowledge") }, may ? "Acknowledge" : alarm.state === "acknowledged" ? "Acknowledged" : "Nothing to acknowledge"), " ",
-        h("button", { type: "button", "data-alarm": `s${id}`, disabled: alarm.state === "cleared", onclick: () => this.ask(alarm, "snooze") }, "Snooze")),
+        h("button", { type: "button", class: open ? "first" : null, "data-alarm": `a${id}`, disabled: !open || !allowed, onclick: () => this.ask(alarm, "acknowledge") }, open ? "Acknowledge" : alarm.state === "acknowledged" ? "Acknowledged" : "Nothing to acknowledge"), " ",
+        h("button", { type: "button", "data-alarm": `s${id}`, disabled: alarm.state === "cleared" || !allowed, onclick: () => this.ask(alarm, "snooze") }, "Snooze"),
+        allowed ? null : h("span", { class: "muted small" }, " A clinician's token is needed for both.")),
       h("details", { ontoggle: (event) => event.target.open && reproduce(id, more) }, h("summary", {}, "How it arose, and what was done"), more));
   }
 

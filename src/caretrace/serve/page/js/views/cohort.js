@@ -3,6 +3,7 @@
 import { get, post } from "../api.js";
 import { axis, chart, tooltip } from "../chart.js";
 import { fill, h, say, table, tell } from "../dom.js";
+import { may } from "../me.js";
 import { colour } from "../theme.js";
 import { count, percent } from "../words.js";
 
@@ -16,7 +17,8 @@ export async function open(main) {
   const ages = h("div", { class: "chart" });
   fill(main, h("h1", {}, "Synthetic cohort"),
     h("p", { class: "facts" }, "Nobody in it exists. Whether it resembles anybody real too closely, and what it is good for, the report of the run says."),
-    h("section", { class: "panel", "aria-labelledby": "draw-h" }, h("h2", { id: "draw-h" }, "Draw new people"), form(follow), jobs));
+    h("section", { class: "panel", "aria-labelledby": "draw-h" }, h("h2", { id: "draw-h" }, "Draw new people"),
+      may("clinician") ? form(follow) : h("p", { class: "muted" }, "A clinician's token is needed to draw some."), jobs));
   if (!summary) {
     main.append(h("p", { class: "missing" }, "No run of the synth application is served, or it has drawn nobody yet."));
     return () => follow.stop();
