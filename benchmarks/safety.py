@@ -30,13 +30,14 @@ from caretrace.apps.safety.evaluate import judge
 from caretrace.apps.safety.finishing import CRISIS_LEVEL
 from caretrace.apps.safety.hospital_steps import CRISIS
 from caretrace.apps.safety.learning import fit_ensemble
+from caretrace.apps.safety.lending import with_lent
 from caretrace.apps.safety.reading import Kinds, read_splits, read_whole
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR, Scaling, Sequences
-from caretrace.apps.safety.training import Fitted, finish, fit_comparators, predict_all, save_run
+from caretrace.apps.safety.training import NETWORK, Fitted, finish, fit_comparators, predict_all, save_run
 from caretrace.config import load
 from caretrace.dataset import Dataset
 from caretrace.evaluation.discrimination import auroc
-from caretrace.files import write_json
+from caretrace.files import whole_folder, write_json
 from caretrace.hospital.operations import OperationsConfig, simulate_operations
 from caretrace.hospital.operations.ceilings import ceilings
 from caretrace.hospital.operations.oracle import HORIZONS_HOURS, crisis_oracle
@@ -44,6 +45,7 @@ from caretrace.ingest import ingest
 
 CITY = OperationsConfig()
 OURS = "caretrace"
+READINGS = (NETWORK, comparators.TREES, comparators.LINEAR)
 LEARNED, JUDGED, HOURS = "learned", "judged", "hours"
 _FIRST_LANDMARK, _LANDMARK_STEP = 48, 61  # 61 hours visit every hour of the day in turn
 
@@ -69,7 +71,7 @@ def bench(options: argparse.Namespace) -> list[Case]:
     """Every seed's verdict, and the figures over the seeds."""
     torch.set_num_threads(options.threads)
     config: SafetyConfig = load(SafetyConfig, None, options.set)
-    learned = sequences(options.work, options.learned, options.days, config, LEARNED)
+    learned = with_lent(sequences(options.work, options.learned, options.days, config, LEARNED))
     judged = sequences(options.work, options.judged, options.days, config, JUDGED)[JUDGED]
     base = _with_comparators(options.work, learned, config)
     verdicts = [_verdict(options, base, learned, judged, seed) for seed in options.seeds]
@@ -136,14 +138,17 @@ def _with_comparators(work: Path, learned: dict[str, Kinds], config: SafetyConfi
     """Scalings and comparators, which do not depend on the seed of the network; fitted once, then kept."""
     train, tuning = learned[schema.TRAIN], learned[schema.TUNING]
     scalings = {kind: Scaling.fit(each) for kind, each in train.items()}
-    folder = work / "comparators"
-    if not (folder / "done").exists():
-        say("fitting comparators")
-        for kind, each in fit_comparators(train, tuning, scalings, config).items():
-            (folder / kind).mkdir(parents=True, exist_ok=True)
-            comparators.save(folder / kind, each[comparators.TREES], each[comparators.LINEAR], each["tables"])
-        (folder / "done").touch()
-    return Fitted(config, scalings, [], {kind: comparators.read(folder / kind) for kind in scalings})
+    for kind in train:
+        folder = work / "comparators" / kind
+        if folder.exists():
+            continue
+        say(f"fitting comparators of {kind}")
+        only = {kind: train[kind]}, {kind: tuning[kind]}
+        each = fit_comparators(*only, scalings, config)[kind]
+        with whole_folder(folder) as made:
+            comparators.save(made, each[comparators.TREES], each[comparators.LINEAR], each["tables"])
+    others = {kind: comparators.read(work / "comparators" / kind) for kind in train}
+    return Fitted(config, scalings, [], others)
 
 
 def _verdict(
@@ -356,12 +361,18 @@ class Table:
 
     def _shares(self) -> str:
         shares = [one["shares"] for one in self.verdicts]
+        kinds = [(kind, target) for kind, each in shares[0].items() for target in each]
         rows = [
-            [target, f"{np.mean([one[kind][target] for one in shares]):.2f}"]
-            for kind in shares[0]
-            for target in shares[0][kind]
+            [
+                target,
+                *(
+                    f"{np.mean([one[kind].get(target, {}).get(name, 0.0) for one in shares]):.2f}"
+                    for name in READINGS
+                ),
+            ]
+            for kind, target in kinds
         ]
-        return markdown(["target", "share of boosted trees"], rows)
+        return markdown(["share of", *READINGS], rows)
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

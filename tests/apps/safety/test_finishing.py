@@ -44,25 +44,28 @@ def test_it_takes_the_model_that_is_right_and_sets_its_chances_right():
     overconfident = chance**3 / (chance**3).sum(1, keepdims=True)
     noise = rng.dirichlet(np.ones(5), N)
     tuning = _sequences(HOSPITAL, CRISIS[1], level)
-    finish = Finish.fit(tuning, {CRISIS[1]: noise}, {CRISIS[1]: overconfident})
-    assert finish.share[CRISIS[1]] >= 0.6
+    finish = Finish.fit(tuning, {"network": {CRISIS[1]: noise}, "boosted_trees": {CRISIS[1]: overconfident}})
+    assert finish.share[CRISIS[1]]["boosted_trees"] >= 0.6
     fresh, what = _levels(rng)
-    said = finish.apply(
-        {CRISIS[1]: rng.dirichlet(np.ones(5), N)}, {CRISIS[1]: fresh**3 / (fresh**3).sum(1, keepdims=True)}
-    )[CRISIS[1]]
+    readings = {
+        "network": {CRISIS[1]: rng.dirichlet(np.ones(5), N)},
+        "boosted_trees": {CRISIS[1]: fresh**3 / (fresh**3).sum(1, keepdims=True)},
+    }
+    said = finish.apply(readings)[CRISIS[1]]
     assert said.sum(1) == pytest.approx(1)
     crisis = what >= 3
     for low in np.arange(0.05, 0.95, 0.15):
         inside = (reach(said) >= low) & (reach(said) < low + 0.15)
         assert crisis[inside].mean() == pytest.approx(reach(said)[inside].mean(), abs=0.07)
-    assert Finish.fit(tuning, {CRISIS[1]: noise}, {CRISIS[1]: chance}).share[CRISIS[1]] >= 0.9
-    assert Finish.fit(tuning, {CRISIS[1]: noise}, {CRISIS[1]: chance}, blend=False).share[CRISIS[1]] == 0
+    three = {"network": {CRISIS[1]: noise}, "boosted_trees": {}, "linear": {CRISIS[1]: chance}}
+    assert Finish.fit(tuning, three).share[CRISIS[1]]["linear"] >= 0.9
+    assert Finish.fit(tuning, {"network": {CRISIS[1]: noise}}).share[CRISIS[1]] == {"network": 1.0}
 
 
 def test_warnings_from_the_threshold_reach_four_of_five_crises_and_the_interval_holds_the_chance():
     chance, level = _levels(np.random.default_rng(1))
-    finish = Finish.fit(_sequences(HOSPITAL, CRISIS[2], level), {CRISIS[2]: chance}, {})
-    said = finish.apply({CRISIS[2]: chance}, {})[CRISIS[2]]
+    finish = Finish.fit(_sequences(HOSPITAL, CRISIS[2], level), {"network": {CRISIS[2]: chance}})
+    said = finish.apply({"network": {CRISIS[2]: chance}})[CRISIS[2]]
     assert (reach(said)[level >= 3] >= finish.threshold[CRISIS[2]]).mean() == pytest.approx(0.8, abs=0.01)
     at = np.linspace(0, 1, 21)
     low, high = finish.interval(CRISIS[2], at)
@@ -81,9 +84,9 @@ def test_quantiles_too_narrow_or_too_wide_come_to_hold_what_they_say(width):
         return np.exp(middle[:, None] + width * 0.4 * z), np.exp(rng.normal(middle, 0.4))
 
     said, minutes = draw()
-    finish = Finish.fit(_sequences(PATHWAY, "delay", minutes), {"delay": said}, {})
+    finish = Finish.fit(_sequences(PATHWAY, "delay", minutes), {"network": {"delay": said}})
     said, minutes = draw()
-    after = finish.apply({"delay": said}, {})["delay"]
+    after = finish.apply({"network": {"delay": said}})["delay"]
     assert (np.diff(after, axis=1) >= 0).all()
     for place, level in enumerate(QUANTILES):
         assert (minutes <= after[:, place]).mean() == pytest.approx(level, abs=0.025)
@@ -94,9 +97,10 @@ def test_quantiles_too_narrow_or_too_wide_come_to_hold_what_they_say(width):
 def test_with_few_tuning_values_nothing_is_touched():
     rng = np.random.default_rng(3)
     share, said = rng.random(FEWEST - 1), rng.random(FEWEST - 1)
-    finish = Finish.fit(_sequences(PATHWAY, "handoff", share), {"handoff": said}, {"handoff": share})
+    readings = {"network": {"handoff": said}, "boosted_trees": {"handoff": share}}
+    finish = Finish.fit(_sequences(PATHWAY, "handoff", share), readings)
     assert finish == Finish()
-    assert np.array_equal(finish.apply({"handoff": said}, {"handoff": share})["handoff"], said)
+    assert np.array_equal(finish.apply(readings)["handoff"], said)
     assert Finish.from_dict(dataclasses.asdict(finish)) == finish
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import polars as pl
 import pytest
@@ -12,6 +14,7 @@ from caretrace.apps.safety.config import ModelConfig, SafetyConfig
 from caretrace.apps.safety.evaluate import judge
 from caretrace.apps.safety.hospital_steps import CRISIS
 from caretrace.apps.safety.learning import fit_ensemble, predict
+from caretrace.apps.safety.lending import with_lent
 from caretrace.apps.safety.model import TASKS, SafetyModel, StepBatch
 from caretrace.apps.safety.seasonal import HOLT_WINTERS, WEEK_AGO
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR, PATHWAY, SEQUENCE, STAFF, Scaling, Sequences
@@ -174,3 +177,30 @@ def test_the_verdict_names_who_is_better_and_what_could_not_be_judged(kinds):
 def test_settings_out_of_range(wrong):
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         SafetyConfig(**wrong)
+
+
+def test_rare_answers_are_divided_between_training_and_tuning_by_person(kinds):
+    staff = kinds[STAFF]
+    early = pl.col(HOUR) < 300
+    parts = {"train": {STAFF: staff.where(early)}, "tuning": {STAFF: staff.where(~early)}}
+    steps = parts["train"][STAFF].steps.with_columns(
+        burnout=pl.lit(0.5), retention=pl.col("subject_id").cast(pl.Float64)
+    )
+    parts["train"][STAFF] = dataclasses.replace(parts["train"][STAFF], steps=steps)
+    none = parts["tuning"][STAFF].steps.with_columns(
+        burnout=pl.lit(None, pl.Float64), retention=pl.lit(None, pl.Float64)
+    )
+    parts["tuning"][STAFF] = dataclasses.replace(parts["tuning"][STAFF], steps=none)
+    found = with_lent(parts)
+    train, tuning = found["train"][STAFF].steps, found["tuning"][STAFF].steps
+    taught = train.filter(pl.col("burnout").is_not_null())["subject_id"].unique()
+    asked = tuning.filter(pl.col("burnout").is_not_null())["subject_id"].unique()
+    assert len(taught)
+    assert 0.1 < len(asked) / (len(asked) + len(taught)) < 0.3
+    assert not set(taught) & set(asked)
+    # Sleepiness is answered often, so nothing of it moves.
+    assert train["fatigue"].equals(steps["fatigue"])
+    assert tuning["fatigue"].drop_nulls().equals(none["fatigue"].drop_nulls())
+    lengths = np.diff(found["tuning"][STAFF].begins)
+    assert len(lengths) == tuning["sequence"].n_unique()
+    assert with_lent(found)["train"][STAFF].steps["burnout"].equals(train["burnout"])

@@ -52,7 +52,7 @@ class SafetyConfig:
         most_pathways: Pathways kept for training, drawn at random; a city has half a million a year.
         learned_weights: Weigh the tasks by their uncertainty (Kendall et al. 2018); otherwise equally.
         members: Models in the ensemble, each from its own seed; their probabilities are averaged.
-        blend: Mix boosted trees into the network, per target as much as the tuning blocks ask for.
+        blend: Mix boosted trees and linear models into the network, per target as much as the tuning blocks ask for.
         model: Size and parts.
         descent: How the model is fitted.
     """

@@ -14,12 +14,10 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from caretrace.apps.safety import comparators
 from caretrace.apps.safety.finishing import reach
 from caretrace.apps.safety.hospital_steps import CRISIS, HORIZONS_HOURS
-from caretrace.apps.safety.learning import predict
 from caretrace.apps.safety.sequences import HOUR, SEQUENCE, Sequences
-from caretrace.apps.safety.training import Fitted
+from caretrace.apps.safety.training import NETWORK, Fitted, readings_of
 from caretrace.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -176,16 +174,9 @@ def predict_system_breakdown(
 
 def levels_at_end(fitted: Fitted, windows: Sequences, targets: Sequence[str]) -> dict[str, Floats]:
     """Chances of the levels at the last hour of each sequence, `[sequence, level]`, by target."""
-    last = windows.begins[1:] - 1
-    scaling = fitted.scalings[windows.kind]
-    network = predict(fitted.members, scaling.apply(windows))["crisis"][last]
-    own = {name: network[:, CRISIS.index(name)] for name in targets}
-    trees = fitted.comparators[windows.kind][comparators.TREES]
-    table = comparators.features(windows, scaling.categorical)
-    table = dataclasses.replace(table, values=table.values[last])
-    said = comparators.predict_trees({name: trees[name] for name in targets if name in trees}, table)
+    readings = readings_of(fitted, windows, windows.begins[1:] - 1, targets)
     finish = fitted.finishes.get(windows.kind)
-    return own if finish is None else finish.apply(own, said)
+    return readings[NETWORK] if finish is None else finish.apply(readings)
 
 
 def windows_before(hospital: Sequences, rows: NDArray[np.int64], hours: int) -> Sequences:

@@ -1,14 +1,17 @@
-"""The last touch on what the network says: boosted trees mixed in where that helps, and chances that hold.
+"""The last touch on what the network says: other readings mixed in where that helps, and chances that hold.
 
-Everything here is fitted on tuning blocks. A share of the boosted trees is chosen per target; then levels and shares
-are recalibrated, and quantiles are moved until as many tuning values lie below them as should (conformalised
-quantile regression, Romano, Patterson and Candès 2019, a shift per quantile).
+Everything here is fitted on tuning blocks. Boosted trees and linear models read the same steps; how much of each is
+mixed in is chosen per target. Then levels and shares are recalibrated, and quantiles are moved until as many tuning
+values lie below them as should (conformalised quantile regression, Romano, Patterson and Candès 2019, a shift per
+quantile).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import functools
+import itertools
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -23,11 +26,12 @@ from caretrace.apps.safety.sequences import HOUR, Sequences
 from caretrace.evaluation.forecasting import pinball
 
 Floats = NDArray[np.float64]
+Readings = Mapping[str, Mapping[str, Floats]]
 
 CRISIS_LEVEL = 3  # critical or breakdown
 RECALL = 0.8  # share of the hours in crisis that warnings shall reach
 FEWEST = 100  # tuning values without which nothing is mixed or moved
-_SHARES = np.linspace(0.0, 1.0, 11)
+_PARTS = 10
 _FLOOR = 1e-6
 _BINS, _DRAWS = 12, 200
 
@@ -37,7 +41,7 @@ class Finish:
     """What is done to each target.
 
     Args:
-        share: Target → share of the boosted trees, 0 to 1.
+        share: Target → reading → its share; they add up to 1.
         shape: Target → numbers of its calibration: slope and a shift per level, slope and shift of a share, or a
             shift of the logarithm of minutes per quantile.
         reliability: Crisis target → stated chance, and the lowest and highest share of crises that tuning hours
@@ -45,56 +49,47 @@ class Finish:
         threshold: Crisis target → chance from which on a warning reaches `RECALL` of the tuning hours in crisis.
     """
 
-    share: dict[str, float] = dataclasses.field(default_factory=dict)
+    share: dict[str, dict[str, float]] = dataclasses.field(default_factory=dict)
     shape: dict[str, list[float]] = dataclasses.field(default_factory=dict)
     reliability: dict[str, list[list[float]]] = dataclasses.field(default_factory=dict)
     threshold: dict[str, float] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def fit(
-        cls,
-        tuning: Sequences,
-        network: Mapping[str, Floats],
-        trees: Mapping[str, Floats],
-        *,
-        blend: bool = True,
-        seed: int = 0,
-    ) -> Finish:
+    def fit(cls, tuning: Sequences, readings: Readings, *, seed: int = 0) -> Finish:
         """Choose shares, then calibrate.
 
         Args:
             tuning: Steps with targets.
-            network: Target → what the network says at each step.
-            trees: The same of the boosted trees; targets they lack are left to the network.
-            blend: Whether trees may be mixed in.
+            readings: Name → target → what it says at each step; the first is the network, which has every target.
             seed: Of the intervals of reliability.
         """
-        share: dict[str, float] = {}
+        share: dict[str, dict[str, float]] = {}
         shape: dict[str, list[float]] = {}
         reliability: dict[str, list[list[float]]] = {}
         threshold: dict[str, float] = {}
         for name in tuning.targets:
             value = tuning.steps[name].cast(pl.Float64).to_numpy()
             rows = np.flatnonzero(~np.isnan(value))
-            if name not in network or len(rows) < FEWEST or len(np.unique(value[rows])) < 2:
+            if len(rows) < FEWEST or len(np.unique(value[rows])) < 2:
                 continue
-            own, other, value = network[name][rows], trees.get(name), value[rows]
-            share[name] = _best_share(name, value, own, other[rows]) if blend and other is not None else 0.0
-            mixed = _mix(name, own, None if other is None else other[rows], share[name])
-            shape[name] = _fit_shape(name, value, mixed)
+            value, day = value[rows], (tuning.steps[HOUR].to_numpy()[rows] // 24).astype(np.int64)
+            said = {kind: each[name][rows] for kind, each in readings.items() if name in each}
+            share[name] = _best_shares(name, value, said)
+            mixed = _mix(name, said, share[name])
+            shape[name] = _fit_shape(name, value, mixed, len(np.unique(day)))
             if name in CRISIS:
-                day = (tuning.steps[HOUR].to_numpy()[rows] // 24).astype(np.int64)
                 stated, crisis = reach(_shaped(name, mixed, shape[name])), value >= CRISIS_LEVEL
                 reliability[name] = _reliability(stated, crisis, day, seed)
                 if crisis.any():
                     threshold[name] = float(np.quantile(stated[crisis], 1 - RECALL))
         return cls(share, shape, reliability, threshold)
 
-    def apply(self, network: Mapping[str, Floats], trees: Mapping[str, Floats]) -> dict[str, Floats]:
-        """Target → what is said in the end, of the shape of `network`."""
+    def apply(self, readings: Readings) -> dict[str, Floats]:
+        """Target → what is said in the end, of the shape of what the first reading says."""
         found = {}
-        for name, own in network.items():
-            mixed = _mix(name, own, trees.get(name), self.share.get(name, 0.0))
+        for name, own in next(iter(readings.values())).items():
+            said = {kind: each[name] for kind, each in readings.items() if name in each}
+            mixed = _mix(name, said, self.share[name]) if name in self.share else own
             found[name] = _shaped(name, mixed, self.shape[name]) if name in self.shape else mixed
         return found
 
@@ -121,12 +116,16 @@ def reach(levels: Floats) -> Floats:
     return np.asarray(levels[..., CRISIS_LEVEL:].sum(-1))
 
 
-def _mix(name: str, own: Floats, other: Floats | None, share: float) -> Floats:
-    if other is None or not share:
-        return own
-    if name in SCALES:  # quantiles, on the scale they are fitted on
-        return _from_scale(name, (1 - share) * _to_scale(name, own) + share * _to_scale(name, other))
-    return (1 - share) * own + share * other
+def _mix(name: str, said: Mapping[str, Floats], share: Mapping[str, float]) -> Floats:
+    """Weighted mean of the readings; of quantiles on the scale they are fitted on."""
+    if name in SCALES:
+        return _from_scale(name, sum_of(share[kind] * _to_scale(name, said[kind]) for kind in share))
+    return sum_of(share[kind] * said[kind] for kind in share)
+
+
+def sum_of(parts: Iterable[Floats]) -> Floats:
+    """Sum of arrays."""
+    return functools.reduce(np.add, parts)
 
 
 def _to_scale(name: str, value: Floats) -> Floats:
@@ -137,9 +136,14 @@ def _from_scale(name: str, value: Floats) -> Floats:
     return np.asarray(SCALES[name][1](torch.from_numpy(value)).numpy(), dtype=np.float64)
 
 
-def _best_share(name: str, value: Floats, own: Floats, other: Floats) -> float:
-    losses = [_loss(name, value, _mix(name, own, other, float(share))) for share in _SHARES]
-    return float(_SHARES[int(np.argmin(losses))])
+def _best_shares(name: str, value: Floats, said: Mapping[str, Floats]) -> dict[str, float]:
+    """Shares in tenths with the lowest loss; readings without a share are left out."""
+    kinds = list(said)
+    tenths = (each for each in itertools.product(range(_PARTS + 1), repeat=len(kinds)) if sum(each) == _PARTS)
+    shares = [
+        {kind: part / _PARTS for kind, part in zip(kinds, each, strict=True) if part} for each in tenths
+    ]
+    return min(shares, key=lambda share: _loss(name, value, _mix(name, said, share)))
 
 
 def _loss(name: str, value: Floats, said: Floats) -> float:
@@ -151,15 +155,16 @@ def _loss(name: str, value: Floats, said: Floats) -> float:
     return float(-(value * np.log(said) + (1 - value) * np.log(1 - said)).mean())
 
 
-def _fit_shape(name: str, value: Floats, said: Floats) -> list[float]:
+def _fit_shape(name: str, value: Floats, said: Floats, days: int) -> list[float]:
     if name in SCALES:
         over = _to_scale(name, value)[:, None] - _to_scale(name, said)
         return [float(np.quantile(over[:, place], level)) for place, level in enumerate(QUANTILES)]
     start = np.zeros(1 + (LEVELS if name in CRISIS else 1))
 
     def loss(numbers: Floats) -> float:
-        # A little pull towards leaving everything as it is, worth one value.
-        return _loss(name, value, _shaped(name, said, numbers)) + float(numbers @ numbers) / len(value)
+        # A pull towards leaving everything as it is, worth one day: what is common to two months of tuning
+        # blocks, such as a wave of influenza, is not common to all years.
+        return _loss(name, value, _shaped(name, said, numbers)) + float(numbers @ numbers) / days
 
     return [float(number) for number in minimize(loss, start, method="L-BFGS-B").x]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from caretrace.apps.safety import comparators
 from caretrace.apps.safety.config import SafetyConfig
 from caretrace.apps.safety.finishing import Finish
 from caretrace.apps.safety.learning import fit_ensemble, predict
+from caretrace.apps.safety.lending import with_lent
 from caretrace.apps.safety.model import SafetyModel
 from caretrace.apps.safety.reading import Kinds, read_splits
 from caretrace.apps.safety.sequences import HOSPITAL, Scaling, Sequences
@@ -79,7 +81,7 @@ def train(
     """
     refuse_existing(path)
     began = time.perf_counter()
-    parts = read_splits(dataset, config, (schema.TRAIN, schema.TUNING), progress)
+    parts = with_lent(read_splits(dataset, config, (schema.TRAIN, schema.TUNING), progress))
     learned, tuned = parts[schema.TRAIN], parts[schema.TUNING]
     scalings = {kind: Scaling.fit(each) for kind, each in learned.items()}
     arrays = {
@@ -134,7 +136,7 @@ def save_run(
             backbone=config.model.backbone,
             n_parameters=sum(p.numel() for p in fitted.members[0].parameters()),
             tuning={"loss": min(record["tuning_loss"] for record in log)},
-            share_of_trees={kind: each.share for kind, each in fitted.finishes.items()},
+            shares={kind: each.share for kind, each in fitted.finishes.items()},
             **told,
         )
     return Run(path).read()
@@ -165,70 +167,74 @@ def load(run: Run) -> Fitted:
 def predict_all(fitted: Fitted, kinds: Kinds) -> dict[str, dict[str, dict[str, Floats]]]:
     """Kind → model → target → `[step, …]`.
 
-    Ours is `caretrace`; `network` is what it says before trees are mixed in and chances are set right. Then every
-    comparator that has the target.
+    Ours is `caretrace`; `network` is what it says before other readings are mixed in and chances are set right.
+    Then every comparator that has the target.
     """
     return {kind: predict_one(fitted, sequences) for kind, sequences in kinds.items()}
 
 
 def predict_one(fitted: Fitted, sequences: Sequences) -> dict[str, dict[str, Floats]]:
     """As `predict_all`, of one kind."""
-    kind = sequences.kind
-    others = fitted.comparators[kind]
-    network, trees = said_by_network(fitted, sequences), said_by_trees(fitted, sequences)
-    table = comparators.features(sequences, fitted.scalings[kind].categorical)
-    each = {
-        OURS: _finished(fitted, kind, network, trees),
-        NETWORK: network,
-        comparators.TREES: trees,
-        comparators.LINEAR: comparators.predict_linear(others[comparators.LINEAR], table),
-    }
-    if kind == HOSPITAL:
-        each |= comparators.predict_tables(others["tables"], sequences)
+    readings = readings_of(fitted, sequences)
+    each = {OURS: _finished(fitted, sequences.kind, readings), **readings}
+    if sequences.kind == HOSPITAL:
+        each |= comparators.predict_tables(fitted.comparators[HOSPITAL]["tables"], sequences)
     return each
 
 
 def foresee(fitted: Fitted, sequences: Sequences) -> dict[str, Floats]:
     """Target → what our model says at each step, without any comparator."""
-    network = said_by_network(fitted, sequences)
-    return _finished(fitted, sequences.kind, network, said_by_trees(fitted, sequences))
+    return _finished(fitted, sequences.kind, readings_of(fitted, sequences))
 
 
-def said_by_network(fitted: Fitted, sequences: Sequences) -> dict[str, Floats]:
-    """Target → what the networks alone say at each step."""
-    found = predict(fitted.members, fitted.scalings[sequences.kind].apply(sequences))
-    if sequences.kind == HOSPITAL:
-        crisis = found.pop("crisis")
-        found |= {name: crisis[:, number] for number, name in enumerate(sequences.targets)}
-    return found
+def readings_of(
+    fitted: Fitted,
+    sequences: Sequences,
+    rows: NDArray[np.int64] | None = None,
+    targets: Iterable[str] | None = None,
+) -> dict[str, dict[str, Floats]]:
+    """Network, trees and linear models → target → what each says.
 
-
-def said_by_trees(fitted: Fitted, sequences: Sequences) -> dict[str, Floats]:
-    """Target → what the boosted trees alone say at each step."""
-    table = comparators.features(sequences, fitted.scalings[sequences.kind].categorical)
-    return comparators.predict_trees(fitted.comparators[sequences.kind][comparators.TREES], table)
+    Args:
+        fitted: The models.
+        sequences: Steps of one kind; the network reads all of them.
+        rows: Steps that are asked for; None for all.
+        targets: What is asked for; None for all.
+    """
+    kind, wanted = sequences.kind, set(targets or sequences.targets)
+    network = predict(fitted.members, fitted.scalings[kind].apply(sequences))
+    if kind == HOSPITAL:
+        crisis = network.pop("crisis")
+        network |= {name: crisis[:, number] for number, name in enumerate(sequences.targets)}
+    table = comparators.features(sequences, fitted.scalings[kind].categorical)
+    if rows is not None:
+        network = {name: each[rows] for name, each in network.items()}
+        table = dataclasses.replace(table, values=table.values[rows])
+    trees, linear = (
+        {name: each for name, each in fitted.comparators[kind][which].items() if name in wanted}
+        for which in (comparators.TREES, comparators.LINEAR)
+    )
+    return {
+        NETWORK: {name: each for name, each in network.items() if name in wanted},
+        comparators.TREES: comparators.predict_trees(trees, table),
+        comparators.LINEAR: comparators.predict_linear(linear, table),
+    }
 
 
 def finish(fitted: Fitted, tuned: Kinds) -> Fitted:
-    """The same models with trees mixed in and chances set right, as tuning blocks ask for."""
-    finishes = {
-        kind: Finish.fit(
-            sequences,
-            said_by_network(fitted, sequences),
-            said_by_trees(fitted, sequences),
-            blend=fitted.config.blend,
-            seed=fitted.config.descent.seed,
-        )
-        for kind, sequences in tuned.items()
-        if kind in fitted.scalings
-    }
+    """The same models with readings mixed and chances set right, as tuning blocks ask for."""
+    finishes = {}
+    for kind, sequences in tuned.items():
+        if kind in fitted.scalings:
+            readings = readings_of(fitted, sequences)
+            if not fitted.config.blend:
+                readings = {NETWORK: readings[NETWORK]}
+            finishes[kind] = Finish.fit(sequences, readings, seed=fitted.config.descent.seed)
     return dataclasses.replace(fitted, finishes=finishes)
 
 
-def _finished(
-    fitted: Fitted, kind: str, network: dict[str, Floats], trees: dict[str, Floats]
-) -> dict[str, Floats]:
-    return fitted.finishes[kind].apply(network, trees) if kind in fitted.finishes else network
+def _finished(fitted: Fitted, kind: str, readings: dict[str, dict[str, Floats]]) -> dict[str, Floats]:
+    return fitted.finishes[kind].apply(readings) if kind in fitted.finishes else readings[NETWORK]
 
 
 def fit_comparators(
