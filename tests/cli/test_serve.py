@@ -62,6 +62,13 @@ def test_what_cannot_be_served_is_said(caretrace, tmp_path):
     assert "Traceback" not in answer.err
 
 
+def test_a_state_that_cannot_be_made_is_said(caretrace, tmp_path):
+    (tmp_path / "file").write_text("")
+    answer = caretrace("serve", tmp_path, "--port", "0", "--state", tmp_path / "file" / "state")
+    assert answer.code == 1
+    assert "--state" in answer.err
+
+
 def test_a_missing_extra_is_named(caretrace, tmp_path, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("caretrace.serve")]:
         monkeypatch.delitem(sys.modules, name)

@@ -43,6 +43,7 @@ def test_subjects_are_drawn_in_the_background(serving, synth_run):
     assert asked.status_code == 202
     found = ended(client, asked.json()["job"])
     assert (found["state"], found["progress"]) == ("done", 1.0)
+    assert str(service.state) not in str(found)
     answer = client.get("/" + found["url"])
     assert answer.headers["content-type"] == "application/zip"
     with zipfile.ZipFile(io.BytesIO(answer.content)) as file:

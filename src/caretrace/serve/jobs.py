@@ -125,6 +125,7 @@ class Jobs:
             result = work(folder, progress)
             write_json(folder / "request.json", job.asked)
             shutil.make_archive(str(self._folder / job.id), "zip", folder)
+            result.pop("out", None)  # a place on our disk is nobody's business
             job.result, job.progress, job.state = result, 1.0, "done"
         except CaretraceError as error:
             job.result, job.state = {"why": str(error)}, "failed"

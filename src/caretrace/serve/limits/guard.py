@@ -39,7 +39,10 @@ IN_FLIGHT = Gauge("caretrace_in_flight", "Requests being worked on.")
 
 # Answered however busy we are: whoever watches the service must see that it lives.
 WATCHED = frozenset({"/health", "/ready", "/metrics"})
-STREAM = "/stream"
+STREAM, VITALS = (
+    "/stream",
+    "/vitals",
+)  # the latter come by the hundred a second: not in the log unless refused
 _TABLES = ("application/vnd.apache.parquet", "application/octet-stream")
 _NO_JSON = (*_TABLES, "application/hl7-v2", "x-application/hl7-v2+er7")
 MOST_UPLOADS = 2
@@ -251,11 +254,11 @@ class _Answer:
         REQUESTS.labels(method[:8], route, str(self.status)).inc()
         if route != STREAM:
             SECONDS.labels(route).observe(seconds)
-        if log.isEnabledFor(logging.INFO):
-            shown = (
-                (self._id or b"-")[:64].decode("ascii", "replace") if not odd_request_id(self._id) else "-"
-            )
-            log.info("%s %s %s %.1f ms id=%s", method[:8], route, self.status, seconds * 1e3, shown)
+        often = self.status < 300 and (route in WATCHED or route == VITALS)
+        level = logging.DEBUG if often else logging.INFO
+        if log.isEnabledFor(level):
+            shown = (self._id or b"-").decode("ascii", "replace") if not odd_request_id(self._id) else "-"
+            log.log(level, "%s %s %s %.1f ms id=%s", method[:8], route, self.status, seconds * 1e3, shown)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
