@@ -20,7 +20,7 @@ def command(
     ] = Path("demo"),
     subjects: Annotated[
         int, typer.Option(min=200, help="Simulated people with ICU stays, for mortality.")
-    ] = 4000,
+    ] = 3000,
     seed: Annotated[int, typer.Option(help="Seed of the simulation and of the training.")] = 0,
     app: Annotated[
         list[str] | None,

@@ -160,9 +160,17 @@ def board() -> dict[str, Any]:
                 for hours, p in horizons
             ],
             "drivers": [
-                {"words": "Patients waiting for a bed on a ward: 14, twice the usual", "direction": "up"},
-                {"words": "Crews held at the door: 3", "direction": "up"},
-                {"words": "Arrivals of the last hour: 9, fewer than usual", "direction": "down"},
+                {
+                    "words": "Patients waiting for a bed on a ward: 14, twice the usual",
+                    "direction": "raises",
+                    "effect": 0.06,
+                },
+                {"words": "Crews held at the door: 3", "direction": "raises", "effect": 0.06},
+                {
+                    "words": "Arrivals of the last hour: 9, fewer than usual",
+                    "direction": "lowers",
+                    "effect": -0.02,
+                },
             ],
             "response_minutes": {"p50": 8.4, "p80": 13.1},
             "hours": hours,

@@ -26,7 +26,8 @@ export const percent = (value, digits = 0) => (known(value) ? `${(100 * value).t
 export const count = (value) => (known(value) ? value.toLocaleString("en-GB") : "–");
 export const readable = (name) => {
   const words = String(name).replaceAll("_", " ").replaceAll("//", " / ").trim();
-  return words.charAt(0).toUpperCase() + words.slice(1);
+  const first = words.charAt(0).toUpperCase() + words.slice(1);
+  return first.replace(/\b(auroc|auprc|ece|vus pr|nnaa|r2|tpr|js|f1)\b/gi, (each) => (each === "r2" ? "R²" : each.toUpperCase()));
 };
 
 /** "62 % (48–75 %)", the interval always beside the value. */

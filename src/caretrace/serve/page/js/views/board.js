@@ -41,8 +41,8 @@ function summary(hospitals) {
   };
   return h("section", { class: "panel", "aria-label": "All departments" }, table(
     "Every department: chance of a crisis, with its 95 % interval",
-    [["Department", false], ["Crowding now (NEDOCS)", true], ...horizons.map((hours) => [ahead(hours), true]), ["Ambulance there in (median)", true]],
-    hospitals.map((site) => [name(site), `${number(site.nedocs?.value)} · ${site.nedocs?.words ?? "not known"}`,
+    [["Department", false], ["Crowding (NEDOCS)", true], ...horizons.map((hours) => [ahead(hours), true]), ["Ambulance there in (median)", true]],
+    hospitals.map((site) => [name(site), crowding(site),
       ...horizons.map((hours) => cell(site, hours)), minutes(site.response_minutes?.p50)])));
 }
 
@@ -52,7 +52,7 @@ function panel(site, plot) {
     h("div", { class: "board" },
       h("div", {}, h("h3", {}, "Chance of a crisis"), h("ul", { class: "horizons" }, site.horizons.map(horizon)),
         h("dl", { class: "figures" },
-          figure("Crowding now", number(site.nedocs?.value), `NEDOCS, ${site.nedocs?.words ?? "not known"}`),
+          figure("Crowding (NEDOCS)", crowding(site), ""),
           figure("Ambulance there in", minutes(site.response_minutes?.p50), known(site.response_minutes?.p80) ? `8 in 10 within ${minutes(site.response_minutes.p80)}` : "no calls to tell from"))),
       h("div", {}, h("h3", {}, "What drives it"), drivers(site.drivers)),
       h("div", {}, h("h3", {}, "The last hours, and the chance foreseen"),
@@ -71,7 +71,7 @@ function horizon(each) {
 function drivers(found = []) {
   if (!found.length) return h("p", { class: "muted" }, "None is certified for this run.");
   return h("ul", { class: "drivers" }, found.map((each) => {
-    const up = each.direction === "up" || each.direction > 0;
+    const up = ["up", "raises"].includes(each.direction);
     return h("li", {}, h("span", { class: up ? "bad" : "good" }, up ? "▲ raises" : "▼ lowers"), " ", each.words,
       known(each.effect) ? h("span", { class: "effect muted" }, ` (${each.effect > 0 ? "+" : "−"}${number(100 * Math.abs(each.effect), 1)} points in 8 h)`) : null);
   }));
@@ -102,5 +102,12 @@ const name = (site) => (String(site.site).length < 4 ? `Department ${site.site}`
 const label = (site) => `${name(site)}: crowding and chance of a crisis over the last ${site.hours.length} hours; the table below says the same`;
 const ahead = (hours) => (hours === 0 ? "now" : `in ${hours} h`);
 const told = (each) => `${percent(each.probability)}${known(each.low) ? ` (${(100 * each.low).toFixed(0)}–${percent(each.high)})` : ""}`;
+/** "118, overcrowded"; where this hour's is not written down yet, the last that is, with its hour. */
+function crowding(site) {
+  if (known(site.nedocs?.value)) return `${number(site.nedocs.value)}, ${site.nedocs.words}`;
+  const last = (site.hours ?? []).findLast((each) => known(each.nedocs));
+  return last ? `${number(last.nedocs)} at ${clock(last.time, true).slice(11)}` : "not known";
+}
+
 const minutes = (value) => (known(value) ? `${number(value, value < 10 ? 1 : 0)} min` : "–");
 const figure = (what, value, about) => h("div", {}, h("dt", {}, what), h("dd", {}, h("strong", {}, value), " ", h("span", { class: "muted small" }, about)));

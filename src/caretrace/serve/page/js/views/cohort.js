@@ -7,6 +7,7 @@ import { may } from "../me.js";
 import { colour } from "../theme.js";
 import { count, percent } from "../words.js";
 
+const SHOWN = 8;
 const FORMATS = { meds: "MEDS", "mimic-iii": "MIMIC-III tables", fhir: "FHIR R4", omop: "OMOP CDM" };
 
 export async function open(main) {
@@ -34,8 +35,12 @@ export async function open(main) {
 }
 
 function codes(all = []) {
-  return table("Share of people who have them", [["Diagnosis", false], ["Synthetic", true], ["Learned from", true]],
-    all.map((each) => [[each.words ?? each.code, h("span", { class: "sub" }, h("code", {}, each.code))], percent(each.share, 1), percent(each.real_share, 1)]));
+  const columns = [["Diagnosis", false], ["Synthetic", true], ["Learned from", true]];
+  const rows = all.map((each) => [[each.words ?? each.code, h("span", { class: "sub" }, h("code", {}, each.code))], percent(each.share, 1), percent(each.real_share, 1)]);
+  return [
+    table("Share of people who have them", columns, rows.slice(0, SHOWN)),
+    rows.length > SHOWN ? h("details", {}, h("summary", {}, `${rows.length - SHOWN} more`), table("Those that follow", columns, rows.slice(SHOWN))) : null,
+  ];
 }
 
 function form(follow) {

@@ -6,7 +6,7 @@ import * as live from "../live.js";
 import { age, clock, known, number, reason, risk, seconds, SHORT, state } from "../words.js";
 
 const SHOWN = ["hr", "spo2", "resp", "sbp", "temp"];
-const REFRESH = 10_000; // the stream tells what changes; asking again now and then rights what was missed
+const REFRESH = 60_000; // the stream tells what changes; asking again now and then rights what was missed
 
 export async function open(main, { query }) {
   const wards = await get("wards");
@@ -116,7 +116,7 @@ class Ward {
       .sort((a, b) => state(a.state).rank - state(b.state).rank || (b.risk?.value ?? 0) - (a.risk?.value ?? 0));
     this.calm.hidden = waiting.length > 0;
     const sign = JSON.stringify(waiting.map((bed) => [bed.subject_id, bed.state, bed.alarms?.map((each) => [each.id, each.state])]));
-    if (sign !== this.sign) { // otherwise the focus would be lost every ten seconds
+    if (sign !== this.sign) { // otherwise the focus would be lost with every refresh
       this.sign = sign;
       const at = this.attention.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
       fill(this.attention, waiting.map((bed, index) => entry(bed, index)));
