@@ -27,7 +27,7 @@ from caretrace.apps.safety import comparators
 from caretrace.apps.safety.application import APPLICATION
 from caretrace.apps.safety.config import SafetyConfig
 from caretrace.apps.safety.evaluate import judge
-from caretrace.apps.safety.finishing import CRISIS_LEVEL
+from caretrace.apps.safety.finishing import CRISIS_LEVEL, RECALL
 from caretrace.apps.safety.hospital_steps import CRISIS
 from caretrace.apps.safety.learning import fit_ensemble
 from caretrace.apps.safety.lending import with_lent
@@ -237,8 +237,21 @@ def _beside(asked: pl.DataFrame, chances: pl.DataFrame, target: str) -> dict[str
     both = asked.join(chances.drop_nulls(target).filter(pl.col(target).is_not_nan()), on=["hour", "site"])
     crisis = (both["level"] >= CRISIS_LEVEL).to_numpy()
     names = {"oracle": "said", OURS: f"{OURS} {target}", comparators.TREES: f"{comparators.TREES} {target}"}
-    found = {name: auroc(crisis, both[column].to_numpy()) for name, column in names.items()}
+    found: dict[str, float] = {}
+    if not crisis.any():  # too few hours were asked for
+        found = dict.fromkeys((*names, *(f"{name} precision" for name in names)), float("nan"))
+        names = {}
+    for name, column in names.items():
+        said = both[column].to_numpy()
+        found[name] = auroc(crisis, said)
+        found[f"{name} precision"] = _precision(crisis, said)
     return {**found, "hours": float(len(both)), "crises": float(crisis.sum())}
+
+
+def _precision(crisis: np.ndarray[Any, Any], said: np.ndarray[Any, Any]) -> float:
+    """Share of the warned hours that are right, where warnings reach `RECALL` of the crises."""
+    reached = np.sort(said[crisis])[::-1][int(np.ceil(RECALL * crisis.sum())) - 1]
+    return float(crisis[said >= reached].mean())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,18 +359,21 @@ class Table:
         return markdown(head, rows)
 
     def _against_oracle(self) -> str:
+        who = ("oracle", OURS, comparators.TREES)
         rows = [
             [
                 target,
-                *(f"{found[name]:.3f}" for name in ("oracle", OURS, comparators.TREES)),
+                *(f"{found[name]:.3f}" for name in who),
                 f"{100 * found[OURS] / found['oracle']:.1f} %",
+                *(f"{found[f'{name} precision']:.2f}" for name in who),
                 f"{found['hours']:.0f}",
                 f"{found['crises']:.0f}",
             ]
             for target, found in self.oracle.items()
         ]
-        head = ["target", "oracle", "caretrace", "boosted trees", "ours of the oracle's", "hours", "crises"]
-        return markdown(head, rows)
+        head = ["target", *(f"AUROC {name}" for name in who), "ours of the oracle's"]
+        head += [f"precision at recall {RECALL}, {name}" for name in who]
+        return markdown([*head, "hours", "crises"], rows)
 
     def _shares(self) -> str:
         shares = [one["shares"] for one in self.verdicts]
