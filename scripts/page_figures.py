@@ -18,7 +18,7 @@ PICTURES = {
     "page-ward": ("#/ward", "light", 860, ".grid a"),
     "page-bed": ("", "light", 960, ".strip canvas"),
     "page-board": ("#/board", "dark", 760, ".horizons"),
-    "page-subject": ("", "light", 820, "table"),
+    "page-subject": ("", "light", 960, ".push"),
 }
 WIDTH = 1280
 
@@ -48,7 +48,7 @@ def main(url: str, out: Path) -> None:
 def shrink(path: Path) -> None:
     """256 colours are enough for a page, in a third of the bytes."""
     with Image.open(path) as picture:
-        picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        picture.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(
             path, optimize=True
         )
 

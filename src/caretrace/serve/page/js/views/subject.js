@@ -4,7 +4,7 @@ import { get } from "../api.js";
 import { axis, banded, chart, tooltip } from "../chart.js";
 import { fill, h, table } from "../dom.js";
 import { colour } from "../theme.js";
-import { clock, known, number, percent } from "../words.js";
+import { clock, known, number, percent, risk } from "../words.js";
 
 export async function open(main, { rest, query }) {
   const [subject] = rest;
@@ -14,7 +14,7 @@ export async function open(main, { rest, query }) {
   const course = told.trajectory ?? [];
   fill(main,
     h("div", { class: "head" }, h("h1", {}, `Subject ${subject}`), h("a", { href: `#/subjects?app=${app}` }, "All subjects")),
-    h("p", { class: "facts" }, fixed(told.static)),
+    h("p", { class: "facts" }, facts(told)),
     h("section", { class: "panel", "aria-labelledby": "risk-h" }, h("h2", { id: "risk-h" }, "The risk along the stay"),
       h("p", { class: "muted small" }, "Each point knows only what had been measured by then. The band is its interval."),
       course.length ? [plot, h("details", {}, h("summary", {}, "The same as a table"), risks(course))] : h("p", { class: "missing" }, "No trajectory was kept for this subject.")),
@@ -38,17 +38,26 @@ function certificate({ certified, method, heading, limits, events: all }) {
   ];
 }
 
+const STRONGEST = 20;
+const COLUMNS = [["Measurement", false], ["Value", true], ["When (UTC)", false], ["Lowers · raises", false], ["Contribution", true]];
+
 function events({ events: all = [] }) {
   const most = Math.max(1e-9, ...all.map((each) => Math.abs(each.contribution ?? 0)));
   const row = (each) => [
     [each.words ?? each.code, h("span", { class: "sub" }, h("code", {}, each.code))],
-    each.shown ?? (known(each.value) ? `${Number(each.value.toPrecision(4))} ${each.unit ?? ""}` : each.value ?? "–"),
+    each.shown || (known(each.value) ? `${Number(each.value.toPrecision(4))} ${each.unit ?? ""}` : each.value ?? "–"),
     clock(each.time, true),
     [push(each.contribution, most)],
     known(each.contribution) ? `${each.contribution > 0 ? "▲ +" : "▼ −"}${number(Math.abs(each.contribution), 2)}` : "–",
   ];
-  return table(`${all.length} measurements; ▲ raises the risk, ▼ lowers it (differences of the score before calibration)`,
-    [["Measurement", false], ["Value", true], ["When (UTC)", false], ["Lowers · raises", false], ["Contribution", true]], all.map(row));
+  const weight = (each) => Math.abs(each.contribution ?? 0);
+  const strongest = [...all].sort((a, b) => weight(b) - weight(a)).slice(0, STRONGEST);
+  const told = "▲ raises the risk, ▼ lowers it (differences of the score before calibration)";
+  if (all.length <= STRONGEST) return table(`${all.length} measurements; ${told}`, COLUMNS, strongest.map(row));
+  return [
+    table(`The ${STRONGEST} of ${all.length} measurements that contribute most; ${told}`, COLUMNS, strongest.map(row)),
+    h("details", {}, h("summary", {}, `All ${all.length} in order of time`), table("All measurements", COLUMNS, all.map(row))),
+  ];
 }
 
 function push(value, most) {
@@ -62,9 +71,11 @@ function push(value, most) {
 const risks = (course) => table("Risk, moment by moment", [["When (UTC)", false], ["Risk", true], ["Interval", true]],
   course.map((each) => [clock(each.time, true), percent(each.risk, 1), known(each.low) ? `${percent(each.low, 1)} to ${percent(each.high, 1)}` : "–"]));
 
-function fixed(list) {
-  const words = (list ?? []).map((each) => (typeof each === "string" ? each : `${each.words ?? each.name ?? each.code}${each.value === undefined || each.value === null ? "" : ` ${each.value}`}`));
-  return words.length ? words.join(" · ") : "Nothing is known beside the measurements";
+/** When was predicted what, and what does not change. */
+function facts(told) {
+  const fixed = (told.static ?? []).map((each) => (typeof each === "string" ? each : each.value ? `${each.name ?? each.words ?? each.code} ${each.value}` : null));
+  const predicted = told.prediction_time ? [`predicted at ${clock(told.prediction_time, true)} UTC`, `risk ${risk({ ...told, value: told.risk }, 1)}`] : [];
+  return [...predicted, ...fixed].filter(Boolean).join(" · ");
 }
 
 function option(course) {

@@ -5,7 +5,7 @@ import { fill, h, table } from "../dom.js";
 import { count, percent } from "../words.js";
 import { interval, placed } from "./ward.js";
 
-const MOST = 200;
+const MOST = 50;
 
 export async function open(main, { query }) {
   const app = query.get("app") ?? "mortality";
