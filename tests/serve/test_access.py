@@ -9,7 +9,7 @@ from caretrace.errors import ConfigError
 from caretrace.serve.app import create_app
 from caretrace.serve.security import audit as audit_module
 from caretrace.serve.security.roles import MATRIX, ROLES
-from caretrace.serve.security.tokens import Tokens
+from caretrace.serve.security.tokens import LOOK_SECONDS, Tokens
 from caretrace.serve.settings import ServeSettings
 
 # Route → action, or None where nobody is asked who they are. A route that is not here fails a test below.
@@ -119,6 +119,11 @@ def test_a_bad_token_is_401_and_in_the_audit(everybody, header):
     assert "caretrace_" not in str(everybody.audit())
 
 
+def changed(service):
+    """The tokens as another process changes them."""
+    return Tokens(service.state / "tokens.json")
+
+
 def test_an_expired_token_is_401(serving, monkeypatch):
     service = serving(roles=("viewer",))
     assert service.ask("GET", "/bundles", "viewer").status_code == 200
@@ -133,7 +138,8 @@ def test_a_revoked_token_is_401_at_once_and_so_is_its_session(serving):
     service = serving(roles=("viewer", "admin"))
     assert service.client.post("/session", json={"token": service.tokens["viewer"]}).status_code == 200
     assert service.client.get("/me").json()["who"] == "viewer"
-    Tokens(service.state / "tokens.json").revoke("viewer")
+    changed(service).revoke("viewer")
+    time.sleep(2 * LOOK_SECONDS)
     assert service.ask("GET", "/bundles", "viewer").status_code == 401
     assert service.client.get("/me").status_code == 401
 
@@ -153,6 +159,16 @@ def test_a_session_cookie_is_kept_from_scripts_and_replaying_it_after_the_end_is
     assert service.client.get("/me").status_code == 401
 
 
+@pytest.mark.parametrize(("origin", "secure"), [("https://testserver", True), ("http://testserver", False)])
+def test_a_cookie_that_came_over_tls_stays_on_tls(serving, origin, secure):
+    service = serving(roles=("viewer",))
+    begun = service.client.post(
+        "/session", json={"token": service.tokens["viewer"]}, headers={"origin": origin}
+    )
+    assert begun.status_code == 200
+    assert ("secure" in begun.headers["set-cookie"].lower()) == secure
+
+
 def test_no_session_without_a_valid_token(everybody):
     answer = everybody.client.post("/session", json={"token": "caretrace_guess"})
     assert answer.status_code == 401
@@ -164,9 +180,11 @@ def test_without_tokens_this_machine_may_do_everything_until_there_is_one(servin
     service = serving()
     me = service.client.get("/me").json()
     assert (me["who"], me["role"], me["open"]) == ("local", "admin", True)
-    Tokens(service.state / "tokens.json").add("first", "viewer")
+    changed(service).add("first", "viewer")
+    time.sleep(2 * LOOK_SECONDS)
     assert service.client.get("/me").status_code == 401
-    Tokens(service.state / "tokens.json").revoke("first")
+    changed(service).revoke("first")
+    time.sleep(2 * LOOK_SECONDS)
     assert service.client.get("/me").status_code == 401  # revoking the last one opens nothing
 
 

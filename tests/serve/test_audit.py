@@ -32,6 +32,7 @@ def test_entries_are_numbered_dated_and_chained(audit):
     }  # fmt: skip
     assert entries[0]["time"].endswith("Z")
     assert [each["n"] for each in audit.entries(after=1)] == [2, 3]
+    assert audit.last == 3
     assert [each["n"] for each in audit.entries(after=0, most=2)] == [1, 2]
     assert audit.intact()
 
@@ -39,6 +40,7 @@ def test_entries_are_numbered_dated_and_chained(audit):
 def test_an_empty_audit_is_intact(audit):
     assert audit.intact()
     assert audit.entries() == []
+    assert audit.last == 0
 
 
 def lines(audit):

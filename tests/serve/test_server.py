@@ -16,7 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from caretrace.serve.settings import Limits
+from caretrace.errors import ResourceError
+from caretrace.serve.server import serve
+from caretrace.serve.settings import Limits, ServeSettings
 
 
 class Running:
@@ -183,16 +185,9 @@ def test_odd_names_are_400_over_the_wire(running: Running, path: str) -> None:
         assert b" 400 " in sock.recv(4096).split(b"\r\n", 1)[0]
 
 
-def test_a_port_in_use_is_said(running: Running, tiny_run: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "caretrace.cli", "serve", str(tiny_run), "--port", str(running.port), "--state",
-         str(tmp_path)],
-        capture_output=True, text=True, check=False, timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 1
-    assert f"port {running.port} cannot be listened on" in done.stderr
-    assert "--port" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_a_port_in_use_is_said(running: Running, tmp_path: Path) -> None:
+    with pytest.raises(ResourceError, match=f"port {running.port} cannot be listened on.*--port"):
+        serve(ServeSettings((), tmp_path, port=running.port), lambda _address: None)
 
 
 def test_it_stops_when_asked_and_its_log_names_no_subject(running: Running) -> None:

@@ -17,6 +17,8 @@ from caretrace.serve.settings import ServeSettings
 
 log = logging.getLogger("caretrace.serve")
 _KEEP_ALIVE_SECONDS = 10
+_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it, macOS has not
+_UNTAKEN_MILLISECONDS = 30_000
 _SHUTDOWN_SECONDS = 10
 
 
@@ -32,6 +34,9 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """Begin to wait for the first header."""
         super().connection_made(transport)
+        sock = transport.get_extra_info("socket")
+        if sock is not None and _USER_TIMEOUT is not None:  # who takes nothing for so long is gone
+            sock.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, _UNTAKEN_MILLISECONDS)
         self._clock: asyncio.TimerHandle | None = None
         self._header_size = 0
         self._in_header = True
@@ -100,8 +105,8 @@ def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
         ResourceError: The port is taken or not allowed.
         CaretraceError: A run, the store or the tokens cannot be used.
     """
-    log_without_patients()
     sock = listen(settings.host, settings.port)  # first: a taken port is found before models are loaded
+    log_without_patients()
     try:
         _serve(settings, sock, ready)
     except KeyboardInterrupt:

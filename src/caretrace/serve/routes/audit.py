@@ -27,4 +27,4 @@ async def audit(
     entries, intact = await asyncio.gather(
         asyncio.to_thread(kept.entries, after, limit), asyncio.to_thread(kept.intact)
     )
-    return {"entries": entries, "intact": intact}
+    return {"entries": entries, "intact": intact, "last": kept.last}

@@ -52,7 +52,8 @@ async def begin(login: Login, request: Request, response: Response) -> dict[str,
         max_age=max(0, int(expires - gate.clock.now())),
         httponly=True,
         samesite="strict",
-        secure=request.url.scheme == "https",
+        # Behind a proxy that speaks TLS only the page's own origin says so.
+        secure=request.url.scheme == "https" or request.headers.get("origin", "").startswith("https://"),
         path="/",
     )
     who = of_token(token)

@@ -114,6 +114,11 @@ class Audit:
                     break
         return found
 
+    @property
+    def last(self) -> int:
+        """Number of the newest entry; 0 for none."""
+        return self._head()[0]
+
     def intact(self) -> bool:
         """Whether every entry is as it was written, and none is missing."""
         with self._write_lock:

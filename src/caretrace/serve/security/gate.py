@@ -7,7 +7,7 @@ from caretrace.serve.security.audit import Audit
 from caretrace.serve.security.caller import Caller
 from caretrace.serve.security.roles import ADMIN
 from caretrace.serve.security.sessions import COOKIE, Sessions
-from caretrace.serve.security.tokens import Clock, Token, Tokens, digest
+from caretrace.serve.security.tokens import LOOK_SECONDS, Clock, Token, Tokens, digest
 from caretrace.serve.settings import ServeSettings
 
 LOCAL = Caller("local", ADMIN)
@@ -26,7 +26,7 @@ class Gate:
 
     def __init__(self, settings: ServeSettings) -> None:
         self.clock = Clock()
-        self.tokens = Tokens(settings.tokens)
+        self.tokens = Tokens(settings.tokens, LOOK_SECONDS)
         self.sessions = Sessions(settings.state / "sessions")
         self.audit = Audit(settings.audit)
         self._loopback = settings.loopback
