@@ -34,6 +34,7 @@ from caretrace.apps.safety.lending import with_lent
 from caretrace.apps.safety.reading import Kinds, read_splits, read_whole
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR, Scaling, Sequences
 from caretrace.apps.safety.training import NETWORK, Fitted, finish, fit_comparators, predict_all, save_run
+from caretrace.apps.safety.verdict import by_part, decision
 from caretrace.config import load
 from caretrace.dataset import Dataset
 from caretrace.evaluation.discrimination import auroc
@@ -188,6 +189,8 @@ def _verdict(
         "n": sum(len(each.steps) for each in judged.values()),
     }
     found["n_subjects"] = sum(each.steps["sequence"].n_unique() for each in judged.values())
+    found["by"] = by_part(judged, predictions, options.replicates, 0)
+    found["decision"] = decision(judged, predictions)
     write_json(Run(folder).evaluation / "evaluation.json", found)
     found["shares"] = {kind: each.share for kind, each in fitted.finishes.items()}
     found["log"] = log
