@@ -1,9 +1,11 @@
-"""What `serve` and the `api.py` of an application agree on.
+"""What `serve` and an application agree on.
 
-An application that is served may have a module `api` beside its `application`, which offers any of
+An application that learns from labels is served as it is (`answering`). Another one, or one that wants more, has a
+module `api` beside its `application`, which offers any of
 
-- `router(desk)`: a FastAPI router of its own, such as `POST /predict/<name>`;
-- `open_run(run)`: whatever answers its questions, made once when the service starts; torch may be imported here.
+- `open_run(run)`: whatever answers its questions, made once when the service starts; torch may be imported there.
+  What the page asks of it: `board(time)` and `summary()` (`apps.safety.api`, `apps.synth.api`).
+- `router(desk)`: a FastAPI router of its own.
 """
 
 from __future__ import annotations

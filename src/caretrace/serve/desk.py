@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import Depends, HTTPException, Request
 
+from caretrace.application import Supervised
+from caretrace.application.answering import RiskRun
 from caretrace.apps import APPS
 from caretrace.serve.bundles import LoadedBundle, of_application
 from caretrace.serve.jobs import Jobs
@@ -50,6 +52,8 @@ class Desk:
             module = api_of(bundle.app.name)
             if module is not None and hasattr(module, "open_run"):
                 self._opened[bundle.id] = module.open_run(bundle.run)
+            elif isinstance(bundle.app, Supervised):
+                self._opened[bundle.id] = RiskRun(bundle.app, bundle.run)
 
     def routers(self) -> list[APIRouter]:
         """The routes that the served applications bring."""
@@ -69,6 +73,13 @@ class Desk:
             wanted = application if bundle is None else f"{application} called {bundle}"
             raise HTTPException(404, f"no run of {wanted} is served; served are: {served}")
         return self._opened[found.id]
+
+    def predicting(self) -> list[str]:
+        """Applications of which a run is served that predicts from records that are sent."""
+        found = [
+            each.app.name for each in self.bundles.values() if isinstance(self._opened.get(each.id), RiskRun)
+        ]
+        return list(dict.fromkeys(found))
 
     def has(self, application: str) -> bool:
         """Whether a run of an application is served."""

@@ -22,6 +22,7 @@ def describe(app: FastAPI) -> None:
             components = document.setdefault("components", {})
             components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
             document["security"] = [{"token": []}]
+            _name_served(document, app.state.desk.predicting())
         assert app.openapi_schema is not None
         return app.openapi_schema
 
@@ -30,6 +31,13 @@ def describe(app: FastAPI) -> None:
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(_page(app.openapi()))
+
+
+def _name_served(document: dict[str, Any], names: list[str]) -> None:
+    """Say which applications predict here."""
+    for parameter in document["paths"]["/predict/{name}"]["post"]["parameters"]:
+        if parameter["name"] == "name" and names:
+            parameter["schema"] = {"type": "string", "enum": names}
 
 
 def _page(document: dict[str, Any]) -> str:

@@ -1,18 +1,24 @@
-"""The answer where no served application predicts; those that do bring their own route, which comes first."""
+"""Risks for records that are sent, by any application that learned from labels."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import datetime as dt
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, HTTPException, Path, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 
+from caretrace import schema
+from caretrace.application.answering import RiskRun
 from caretrace.apps import APPS
 from caretrace.errors import unknown_name
 from caretrace.serve.desk import Desk
+from caretrace.serve.records import PARQUET, Predictions, Records, inlined, read_records
 from caretrace.serve.security import Caller, require
 from caretrace.serve.security.roles import PREDICT
 
 router = APIRouter(tags=["predict"])
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+Bundle = Annotated[str | None, Query(pattern=NAME, description="Which run, where several are served.")]
 # What predicts in another way than from records that are sent.
 ELSEWHERE = {
     "vitals": "it follows samples as they come: POST /vitals, and GET /ward",
@@ -21,17 +27,48 @@ ELSEWHERE = {
 }
 
 
-@router.post("/predict/{name}", include_in_schema=False)
-async def nobody(
+@router.post(
+    "/predict/{name}",
+    response_model=Predictions,
+    responses={404: {"description": "No such run is served."}},
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": inlined(Records)},
+                PARQUET[0]: {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+)
+async def predict(
     request: Request,
     _who: Annotated[Caller, Depends(require(PREDICT))],
-    name: Annotated[str, Path(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")],
-) -> None:
-    """Say what is served instead."""
+    name: Annotated[str, Path(pattern=NAME, description="Which application.")],
+    bundle: Bundle = None,
+    prediction_time: Annotated[dt.datetime | None, Query(description="For a Parquet body.")] = None,
+) -> Any:
+    """Risks for records: MEDS rows as JSON, or as Parquet with `?prediction_time=`."""
     desk: Desk = request.app.state.desk
+    opened = _opened(desk, name, bundle)
+    body = await request.body()
+    kind = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
+    rows, time = await desk.compute(lambda: read_records(body, kind, prediction_time))
+    await desk.reads(request, f"predict {name}", rows[schema.SUBJECT_ID].unique().sort().to_list())
+    return await desk.compute(lambda: opened.predict(rows, time))
+
+
+def _opened(desk: Desk, name: str, bundle: str | None) -> RiskRun:
+    """The run that is asked.
+
+    Raises:
+        HTTPException: 404, there is none, or it predicts in another way.
+    """
     if name not in APPS:
         raise HTTPException(404, unknown_name("application", name, APPS))
     if name in ELSEWHERE:
         raise HTTPException(404, f"{name} predicts in another way: {ELSEWHERE[name]}")
-    desk.opened(name)
-    raise HTTPException(404, f"{name} predicts nothing from records that are sent")
+    opened = desk.opened(name, bundle)
+    if not isinstance(opened, RiskRun):
+        raise HTTPException(404, f"{name} predicts nothing from records that are sent")
+    return opened

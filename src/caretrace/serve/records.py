@@ -1,23 +1,18 @@
-"""The routes of the application: risks for records that are sent, and why."""
+"""Records that are sent: MEDS rows as JSON or Parquet, and questions about them."""
 
-# No postponed annotations: FastAPI reads those of functions inside `router`.
+from __future__ import annotations
 
 import datetime as dt
 import io
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import polars as pl
-from fastapi import APIRouter, HTTPException, Query, Request
+from fastapi import HTTPException
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from caretrace import schema
-from caretrace.application.answering import RiskRun, Subject
-from caretrace.application.run import Run
-from caretrace.application.serving import Desk
-from caretrace.apps.mortality.application import APPLICATION
 from caretrace.errors import InputError
 
-NAME = APPLICATION.name
 PARQUET = ("application/vnd.apache.parquet", "application/octet-stream")
 MOST_ROWS, MOST_BYTES = 1_000_000, 256 * 2**20
 _INT64 = 2**63
@@ -61,16 +56,19 @@ class Records(BaseModel):
 class Question(BaseModel):
     """Whose prediction to explain: somebody of the run's cohort, or a record that is sent."""
 
-    model_config = {"extra": "forbid", "json_schema_extra": {"examples": [{"app": NAME, "subject_id": 1}]}}
+    model_config = {
+        "extra": "forbid",
+        "json_schema_extra": {"examples": [{"app": "mortality", "subject_id": 1}]},
+    }
 
-    app: Literal["mortality"] = "mortality"
+    app: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = "mortality"
     subject_id: Annotated[int | None, Field(ge=-_INT64, lt=_INT64)] = None
     events: Annotated[list[Event] | None, Field(min_length=1, max_length=50_000)] = None
     prediction_time: dt.datetime | None = None
     method: Literal["removal", "ablation"] = "removal"
 
     @model_validator(mode="after")
-    def _one_of_two(self) -> "Question":
+    def _one_of_two(self) -> Self:
         sent = self.events is not None and self.prediction_time is not None
         if (self.subject_id is None) != sent or (self.events is None) != (self.prediction_time is None):
             raise ValueError("give subject_id, or events with prediction_time; not both")
@@ -88,72 +86,14 @@ class Prediction(BaseModel):
 
 
 class Predictions(BaseModel):
-    """What `POST /predict/mortality` answers."""
+    """What `POST /predict/{name}` answers."""
 
     predictions: list[Prediction]
     measurements: int
     unknown_codes: int
 
 
-def open_run(run: Run) -> RiskRun:
-    """The run in memory."""
-    return RiskRun(APPLICATION, run)
-
-
-def router(desk: Desk) -> APIRouter:
-    """`POST /predict/mortality` and `POST /explain`."""
-    routes = APIRouter()
-
-    @routes.post(
-        f"/predict/{NAME}", tags=["predict"], response_model=Predictions, dependencies=[desk.permit("predict")],
-        openapi_extra={"requestBody": {"required": True, "content": {
-            "application/json": {"schema": _inlined(Records)},
-            PARQUET[0]: {"schema": {"type": "string", "format": "binary"}}}}},
-    )  # fmt: skip
-    async def predict(
-        request: Request,
-        bundle: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = None,
-        prediction_time: Annotated[dt.datetime | None, Query(description="For a Parquet body.")] = None,
-    ) -> Any:
-        """Risks for records: MEDS rows as JSON, or as Parquet with `?prediction_time=`."""
-        opened: RiskRun = desk.opened(NAME, bundle)
-        body = await request.body()
-        kind = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
-        rows, time = await desk.compute(lambda: _read(body, kind, prediction_time))
-        await desk.reads(request, f"predict {NAME}", rows[schema.SUBJECT_ID].unique().sort().to_list())
-        return await desk.compute(lambda: opened.predict(rows, time))
-
-    @routes.post("/explain", tags=["explain"], dependencies=[desk.permit("explain")])
-    async def explain(
-        request: Request,
-        question: Question,
-        bundle: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")] = None,
-    ) -> dict[str, Any]:
-        """Why a subject has this risk: credit of every measurement, and whether the method is certified."""
-        opened: RiskRun = desk.opened(NAME, bundle)
-        if question.subject_id is not None:
-            subjects = [question.subject_id]
-        else:
-            assert question.events is not None
-            subjects = sorted({event.subject_id for event in question.events})
-        if len(subjects) > 1:
-            raise HTTPException(422, f"events: of {len(subjects)} subjects; explain one at a time")
-        await desk.reads(request, f"explain {NAME}", subjects, kept=question.subject_id is not None)
-        return await desk.compute(lambda: opened.explain(_subject(opened, question), question.method))
-
-    return routes
-
-
-def _subject(opened: RiskRun, question: Question) -> Subject:
-    if question.subject_id is not None:
-        return opened.subject(question.subject_id)
-    assert question.events is not None
-    assert question.prediction_time is not None
-    inputs = opened.inputs(_frame(question.events), _utc(question.prediction_time))
-    return Subject(inputs, 0)
-
-
-def _read(body: bytes, kind: str, time: dt.datetime | None) -> tuple[pl.DataFrame, dt.datetime]:
+def read_records(body: bytes, kind: str, time: dt.datetime | None) -> tuple[pl.DataFrame, dt.datetime]:
     """Rows and the time of the prediction, from JSON or Parquet.
 
     Raises:
@@ -162,7 +102,7 @@ def _read(body: bytes, kind: str, time: dt.datetime | None) -> tuple[pl.DataFram
     if kind in PARQUET:
         if time is None:
             raise InputError("prediction_time: say it in the address of a Parquet body, ?prediction_time=…")
-        return _table(body), _utc(time)
+        return _table(body), utc(time)
     try:
         records = Records.model_validate_json(body)
     except ValidationError as error:
@@ -171,13 +111,13 @@ def _read(body: bytes, kind: str, time: dt.datetime | None) -> tuple[pl.DataFram
             for each in error.errors(include_input=False, include_url=False, include_context=False)[:20]
         ]
         raise HTTPException(422, problems) from None
-    return _frame(records.events), _utc(records.prediction_time)
+    return rows_of(records.events), utc(records.prediction_time)
 
 
-def _frame(events: list[Event]) -> pl.DataFrame:
+def rows_of(events: list[Event]) -> pl.DataFrame:
     """The events as a table; the names of the fields are those of MEDS."""
     rows = [
-        {**event.model_dump(), schema.TIME: None if event.time is None else _utc(event.time)}
+        {**event.model_dump(), schema.TIME: None if event.time is None else utc(event.time)}
         for event in events
     ]
     return pl.DataFrame(rows, schema=_DTYPES)
@@ -229,7 +169,7 @@ def _typed(frame: pl.DataFrame, name: str) -> pl.Expr:
     return column.cast(_DTYPES[name]).alias(name)
 
 
-def _utc(time: dt.datetime) -> dt.datetime:
+def utc(time: dt.datetime) -> dt.datetime:
     """Without zone, in UTC; a time without zone is UTC already.
 
     Raises:
@@ -240,7 +180,7 @@ def _utc(time: dt.datetime) -> dt.datetime:
     return time if time.tzinfo is None else time.astimezone(dt.UTC).replace(tzinfo=None)
 
 
-def _inlined(model: type[BaseModel]) -> dict[str, Any]:
+def inlined(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a model without references, as it may stand anywhere in the OpenAPI document."""
     whole = model.model_json_schema()
     parts = whole.pop("$defs", {})
