@@ -64,11 +64,17 @@ class Stub(ThreadingHTTPServer):
         if head == "alarms" and rest:
             place = int(rest[0]) - 500
             made = {
-                "bundle": "vitals",
-                "policy": {"threshold": 4.2},
-                "command": "caretrace predict RUN DATASET",
+                "bundle": "vitals@1",
+                "policy": {"raise_at": 4.2},
+                "steps": 2,
+                "reproduced": True,
+                "score": 6.4,
             }
-            return {**canned.alarm(place, canned.STATES[place]), "reproduction": {**made, "samples": []}}
+            samples = [{"time": canned.at(-60 * step), "hr": 118} for step in (2, 1)]
+            return {
+                **canned.alarm(place, canned.STATES[place]),
+                "reproduction": {**made, "samples": samples},
+            }
         if head == "subjects":
             return canned.timeline() if rest else canned.subjects()
         if head == "bundles":

@@ -158,6 +158,17 @@ def test_what_the_service_says_is_text_never_markup(look, stub, monkeypatch):
     assert page.locator(".attention img").count() == 0
 
 
+def test_an_alarm_says_how_it_arose_and_whether_it_comes_out_again(look, stub):
+    page = look(f"{stub.url}#/bed/1003")
+    page.wait_for_selector("main[data-view=bed]")
+    page.get_by_text("How it arose").click()
+    page.wait_for_selector(".history li")
+    assert "Computed again from 2 steps with vitals@1: the same alarm" in page.inner_text(".alarm")
+    page.get_by_text("The 2 steps it rests on").click()
+    assert '"hr":118' in page.inner_text(".alarm")
+    assert violations(page) == []
+
+
 def test_new_people_are_drawn_and_downloaded(look, stub):
     page = look(f"{stub.url}#/cohort")
     page.wait_for_selector("#n")

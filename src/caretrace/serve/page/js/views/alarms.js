@@ -93,14 +93,22 @@ export class AlarmList {
 async function reproduce(id, place) {
   try {
     const [alarm, { history }] = await Promise.all([get(`alarms/${id}`), get(`alarms/${id}/history`)]);
-    const { command, ...rest } = alarm.reproduction ?? {};
+    const { command, samples, ...rest } = alarm.reproduction ?? {};
     fill(place,
       h("ol", { class: "history" }, (history ?? []).map((each) =>
         h("li", {}, `${clock(each.time)} ${readable(each.state)}${each.who ? `, ${each.who}` : ""}${each.why ? `: ${each.why}` : ""}`))),
-      h("p", { class: "small" }, "The same samples, bundle and policy give the same alarm:"),
+      again(rest),
       command ? h("pre", {}, command) : null,
-      h("pre", { tabindex: "0" }, JSON.stringify(rest, null, 1)));
+      h("details", {}, h("summary", {}, "Bundle, policy and score"), h("pre", { tabindex: "0" }, JSON.stringify(rest, null, 1))),
+      Array.isArray(samples) ? h("details", {}, h("summary", {}, `The ${samples.length} steps it rests on`), h("pre", { tabindex: "0" }, samples.map((each) => JSON.stringify(each)).join("\n"))) : null);
   } catch (error) {
     fill(place, h("p", { class: "bad" }, error.message));
   }
+}
+
+/** Whether the same samples gave the same alarm when the service computed it anew for this look. */
+function again({ reproduced, bundle, steps }) {
+  if (reproduced === true) return h("p", { class: "good" }, `✓ Computed again from ${steps} steps with ${bundle}: the same alarm.`);
+  if (reproduced === false) return h("p", { class: "bad" }, `▲ Computed again from ${steps} steps with ${bundle}: it did not come out again.`);
+  return h("p", { class: "muted" }, "It was not computed again: what it rests on is not kept any more, or no model raised it.");
 }
