@@ -171,8 +171,12 @@ def choose_thresholds(
 
 
 def _counted(rate: float, days: float) -> float:
-    """A rate that has a logarithm: half an alarm more than was counted."""
-    return rate + 0.5 / days
+    """The rate to expect elsewhere: one alarm more than was counted.
+
+    A threshold that k of n alarms exceed, and that was chosen as the lowest to do so, lies just above the alarm k + 1:
+    the share of others above it is (k + 1) / (n + 1) in expectation, not k / n.
+    """
+    return rate + 1 / days
 
 
 def _shares(reasons: Sequence[str], lasting: float) -> dict[str, float]:
@@ -211,11 +215,11 @@ class _Curve:
         return float(self._slope * np.log(rate) + self._offset)
 
     def _exactly(self, rate: float) -> float:
-        """Lowest threshold, to within rounding, at which the rate is not exceeded."""
+        """Lowest threshold, to within rounding, at which no more than this rate is to be expected."""
         low, high = self._lowest, self._highest + 1e-3
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            if self._rate(middle) > rate:
+            if _counted(self._rate(middle), self._days) > rate:
                 low = middle
             else:
                 high = middle
