@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import pytest
 
@@ -87,6 +88,7 @@ def test_tampering_is_seen(audit, tamper):
     assert audit.intact()
     found = lines(audit)
     tamper(found)
+    time.sleep(0.02)  # a file system's clock ticks every few milliseconds
     (audit.folder / FILE).write_text("".join(found))
     assert not audit.intact()
     assert not Audit(audit.folder).intact()
@@ -197,3 +199,23 @@ def test_time_never_goes_back(audit, monkeypatch):
     write(audit, 1)
     first, second = audit.entries()
     assert second["time"] >= first["time"]
+
+
+def test_a_long_audit_is_read_where_it_is_asked_for(audit):
+    for first in range(0, 4000, 500):
+        audit.append(*(Entry("desk", "read bed", n) for n in range(first, first + 500)))
+    for after in (0, 1, 499, 500, 2718, 3998, 3999):
+        assert [each["n"] for each in audit.entries(after, 3)] == list(range(after + 1, 4001))[:3]
+    assert audit.entries(4000) == []
+    assert audit._place(3000) > 0.5 * (audit.folder / FILE).stat().st_size
+    assert audit.intact()
+    write(audit, 1)
+    assert audit._checked.number == 4000  # what we append ourselves does not make us read all of it again
+    assert audit.intact()
+    assert audit._checked.number == 4001
+    found = lines(audit)
+    found[10] = found[10].replace("desk", "disk")
+    time.sleep(0.02)
+    (audit.folder / FILE).write_text("".join(found))
+    write(audit, 1)  # our own writing hides nobody else's
+    assert not audit.intact()

@@ -15,7 +15,7 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, Self
 
 from caretrace.errors import ResourceError
 from caretrace.serve.security.tokens import Clock, iso
@@ -23,6 +23,7 @@ from caretrace.serve.security.tokens import Clock, iso
 FILE, HEAD = "audit.jsonl", "audit.head"
 START = "0" * 64
 MOST_OWED = 10_000
+_NEAR = 64 * 2**10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,37 @@ class Entry:
     outcome: str = "done"
 
 
+class _Checked(NamedTuple):
+    """The last entry of a chain that was followed to there.
+
+    Args:
+        number: Its number.
+        hash: Its hash.
+        end: Place behind it in the file.
+    """
+
+    number: int
+    hash: str
+    end: int
+
+
+class _Stamp(NamedTuple):
+    """What a file system says of a file; changes whenever anybody touches it."""
+
+    inode: int = 0
+    changed: int = 0
+    size: int = 0
+
+    @classmethod
+    def of(cls, path: Path) -> Self:
+        """Of a file, or of none."""
+        try:
+            found = path.stat()
+        except OSError:
+            return cls()
+        return cls(found.st_ino, found.st_ctime_ns, found.st_size)
+
+
 class _Waiting:
     """Entries on their way to the disk, together."""
 
@@ -49,6 +81,9 @@ class _Waiting:
         self.entries = entries
         self.done = False
         self.error: OSError | None = None
+
+
+_NOTHING = _Checked(0, START, 0)
 
 
 class Audit:
@@ -65,7 +100,8 @@ class Audit:
         self._owed: list[_Waiting] = []
         self._queue_lock, self._write_lock = threading.Lock(), threading.Lock()
         self._failure: str | None = None
-        self._checked: tuple[tuple[int, int, int], bool] | None = None
+        # What is known to be whole: number, hash and end of the last entry checked, and the file as we left it.
+        self._checked, self._left = _NOTHING, _Stamp()
 
     @property
     def file(self) -> Path:
@@ -107,7 +143,7 @@ class Audit:
     def entries(self, after: int = 0, most: int = 1000) -> list[dict[str, Any]]:
         """Entries with a number above `after`, oldest first."""
         found = []
-        for value in self._read():
+        for _, value in self._read(self._place(after)):
             if int(value.get("n", 0)) > after:
                 found.append({key: each for key, each in value.items() if key != "previous"})
                 if len(found) == most:
@@ -120,12 +156,17 @@ class Audit:
         return self._head()[0]
 
     def intact(self) -> bool:
-        """Whether every entry is as it was written, and none is missing."""
+        """Whether every entry is as it was written, and none is missing.
+
+        Read anew is what was appended since the last look, or everything if anybody but us has touched the file.
+        """
         with self._write_lock:
-            seen = self._state()
-            if self._checked is None or self._checked[0] != seen:
-                self._checked = seen, self._verify()
-            return self._checked[1]
+            if _Stamp.of(self.file) != self._left:
+                self._checked = _NOTHING
+            self._left = _Stamp.of(self.file)
+            found = self._verify(self._checked)
+            self._checked = found or _NOTHING
+            return found is not None
 
     def _write_all(self) -> None:
         with self._queue_lock:
@@ -150,6 +191,7 @@ class Audit:
         handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o600)
         with os.fdopen(handle, "r+b") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
+            touched = _Stamp.of(self.file) != self._left
             number, last, end = _last(file)
             if number < self._head()[0]:
                 raise OSError("entries were removed from it; put the folder away and start a new one")
@@ -170,36 +212,52 @@ class Audit:
                 os.ftruncate(file.fileno(), end)
                 raise
             self._write_head(number, last)
+            if touched:
+                self._checked = _NOTHING
+            self._left = _Stamp.of(self.file)
 
     def _write_head(self, number: int, last: str) -> None:
         handle = os.open(self.folder / HEAD, os.O_WRONLY | os.O_CREAT, 0o600)
         with os.fdopen(handle, "wb") as file:
             file.write(f"{number:020d} {last}\n".encode())  # as long as the last one: written over in place
 
-    def _state(self) -> tuple[int, int, int]:
+    def _verify(self, known: _Checked) -> _Checked | None:
+        """Follow the chain from an entry that is known to be whole; None where it breaks."""
+        head = self._head()
+        number, last, end = known
+        seen = (number, last) == head or (head == (0, "missing") and not self.file.exists())
         try:
-            found = self.file.stat()
-        except OSError:
-            return (0, 0, 0)
-        return (found.st_ino, found.st_ctime_ns, found.st_size)
-
-    def _verify(self) -> bool:
-        number, last, head = 0, START, self._head()
-        seen = head == (0, "missing") and not self.file.exists()
-        try:
-            for value in self._read():
-                number += 1
+            for after, value in self._read(end):
+                number, end = number + 1, after
                 if (
                     value.get("n") != number
                     or value.get("previous") != last
                     or value.get("hash") != _hash(value)
                 ):
-                    return False
+                    return None
                 last = value["hash"]
                 seen = seen or (number, last) == head
         except (ValueError, AttributeError):
-            return False
-        return seen
+            return None
+        return _Checked(number, last, end) if seen else None
+
+    def _place(self, after: int) -> int:
+        """Where an entry not above `after` begins, as late as a few halvings of the file find one."""
+        if after <= 0 or not self.file.exists():
+            return 0
+        low, high = 0, self.file.stat().st_size
+        with self.file.open("rb") as file:
+            while high - low > _NEAR:
+                middle = (low + high) // 2
+                file.seek(middle)
+                file.readline()
+                place, line = file.tell(), file.readline()
+                number = _number(line)
+                if number is None or number > after:
+                    high = middle
+                else:
+                    low = place
+        return low
 
     def _head(self) -> tuple[int, str]:
         try:
@@ -210,14 +268,24 @@ class Audit:
         except (OSError, ValueError):
             return 0, "damaged"
 
-    def _read(self) -> Iterator[dict[str, Any]]:
+    def _read(self, start: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Entries from a place on, each with the place behind it."""
         try:
             with self.file.open("rb") as file:
+                file.seek(start)
                 for line in file:
+                    start += len(line)
                     if line.endswith(b"\n"):
-                        yield json.loads(line)
+                        yield start, json.loads(line)
         except FileNotFoundError:
             return
+
+
+def _number(line: bytes) -> int | None:
+    try:
+        return int(json.loads(line)["n"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def _last(file: BinaryIO) -> tuple[int, str, int]:
