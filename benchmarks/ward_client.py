@@ -32,9 +32,13 @@ async def take(request):
     await request.body()
     return Response(b'{"accepted":100}', media_type="application/json")
 
+async def parse(request):
+    given = await request.json()
+    return Response(b'{"accepted":%d}' % len(given["samples"]), media_type="application/json")
+
 sock = socket.create_server(("127.0.0.1", 0))
 print(sock.getsockname()[1], flush=True)
-app = Starlette(routes=[Route("/vitals", take, methods=["POST"])])
+app = Starlette(routes=[Route("/vitals", take, methods=["POST"]), Route("/parsed", parse, methods=["POST"])])
 config = uvicorn.Config(app, loop="uvloop", http="httptools", log_config=None, access_log=False)
 uvicorn.Server(config).run(sockets=[sock])
 """
@@ -74,6 +78,7 @@ def start_service(run: Path, state: Path, store: str | None = None, options: tup
         if not line:
             raise SystemExit(f"the service did not start: {(state / 'log').read_text()[-2000:]}")
         told += line
+    process.stdout.close()
     port = int(json.loads(told)["address"].rsplit(":", 1)[1])
     while not _ready(port):
         if process.poll() is not None or time.monotonic() - began > _START_SECONDS:
@@ -83,11 +88,12 @@ def start_service(run: Path, state: Path, store: str | None = None, options: tup
 
 
 def start_bare() -> Service:
-    """The least that could answer: Starlette, which reads the body and says yes."""
+    """The least that could answer: Starlette that reads the body and says yes; `/parsed` looks into it, too."""
     began = time.monotonic()
     process = subprocess.Popen([sys.executable, "-c", BARE], stdout=subprocess.PIPE)
     assert process.stdout is not None
     port = int(process.stdout.readline())
+    process.stdout.close()
     return Service(process, port, time.monotonic() - began)
 
 
@@ -122,7 +128,7 @@ class Bodies:
         rows: One object per sample, rather than columns.
     """
 
-    def __init__(self, beds: int, size: int = 100, *, rows: bool = False, name: str = "b") -> None:
+    def __init__(self, beds: int, size: int = 100, *, rows: bool = True, name: str = "b") -> None:
         self.size, self._rows, self._name, self._number = size, rows, name, 0
         rng = np.random.default_rng(1)
         width = len(CHANNELS)
@@ -236,14 +242,19 @@ async def connect(port: int, count: int) -> list[Connection]:
 
 
 async def closed_loop(
-    port: int, make: Callable[[], bytes], token: str | None, connections: int, seconds: float
+    port: int,
+    make: Callable[[], bytes],
+    token: str | None,
+    connections: int,
+    seconds: float,
+    path: str = "/vitals",
 ) -> list[Answer]:
     """As much as is answered: every connection asks again as soon as it was answered."""
     end, answers = time.perf_counter() + seconds, []
 
     async def ask(connection: Connection) -> None:
         while time.perf_counter() < end and connection.transport is not None:
-            answers.append(await connection.ask(request(make(), token)))
+            answers.append(await connection.ask(request(make(), token, path)))
 
     open_ = await connect(port, connections)
     await asyncio.gather(*(ask(each) for each in open_))

@@ -139,7 +139,9 @@ async def _answer(connection: Connection, token: str, seen: Seen) -> None:
 
 
 def _counted(rows: Rows, kept: Store, run: Path, seen: Seen, kills: int, slowest: float) -> Found:
-    stored = dict(rows.execute(select(BATCHES.c.batch_id, BATCHES.c.samples)).tuples().all())
+    stored = {
+        row.batch_id: row.samples for row in rows.execute(select(BATCHES.c.batch_id, BATCHES.c.samples))
+    }
     alarms = {row.id: row for row in rows.execute(select(ALARMS))}
     acted = select(TRANSITIONS.c.alarm_id).where(TRANSITIONS.c.state == "acknowledged")
     lost = [name for name, count in seen.batches.items() if stored.get(name) != count]

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from fastapi import Depends, HTTPException, Request
 
 from caretrace.application import Supervised
-from caretrace.application.answering import RiskRun
 from caretrace.apps import APPS
 from caretrace.serve.bundles import LoadedBundle, of_application
 from caretrace.serve.jobs import Jobs
@@ -39,6 +38,7 @@ class Desk:
     def __init__(self, bundles: dict[str, LoadedBundle], jobs: Jobs, limits: Limits) -> None:
         self.bundles, self.jobs, self.limits = bundles, jobs, limits
         self._opened: dict[str, Any] = {}
+        self._risks: set[str] = set()  # those of them that predict from records
         self._thread = ThreadPoolExecutor(1, "caretrace-models")
         self._waiting = 0
 
@@ -53,7 +53,12 @@ class Desk:
             if module is not None and hasattr(module, "open_run"):
                 self._opened[bundle.id] = module.open_run(bundle.run)
             elif isinstance(bundle.app, Supervised):
+                from caretrace.application.answering import (
+                    RiskRun,
+                )  # takes seconds; not every service has one
+
                 self._opened[bundle.id] = RiskRun(bundle.app, bundle.run)
+                self._risks.add(bundle.id)
 
     def routers(self) -> list[APIRouter]:
         """The routes that the served applications bring."""
@@ -76,9 +81,7 @@ class Desk:
 
     def predicting(self) -> list[str]:
         """Applications of which a run is served that predicts from records that are sent."""
-        found = [
-            each.app.name for each in self.bundles.values() if isinstance(self._opened.get(each.id), RiskRun)
-        ]
+        found = [each.app.name for each in self.bundles.values() if each.id in self._risks]
         return list(dict.fromkeys(found))
 
     def has(self, application: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,15 +14,17 @@ from caretrace.apps.vitals.config import Resolution, VitalsConfig
 from caretrace.apps.vitals.detector.history import HistorySettings
 from caretrace.apps.vitals.detector.network import REASONS, Detector
 from caretrace.apps.vitals.detector.scoring import SURPRISE, Scored, Scorer
-from caretrace.apps.vitals.document.joint import Joint
-from caretrace.apps.vitals.document.monitor import DocumentMonitor
 from caretrace.apps.vitals.drift import Reference
 from caretrace.apps.vitals.policy import Alarms, Scores, Thresholds, raise_alarms
 from caretrace.apps.vitals.task import Recordings
 from caretrace.config import from_dict, to_dict
 from caretrace.data.grid import ChannelScaler, GridSettings, Stretch
 from caretrace.errors import BundleError, CohortError, ConfigError
-from caretrace.training.bundle import read_bundle, write_bundle
+from caretrace.training.bundle import Bundle, read_bundle, write_bundle
+
+if TYPE_CHECKING:
+    from caretrace.apps.vitals.document.joint import Joint
+    from caretrace.apps.vitals.document.monitor import DocumentMonitor
 
 APPLICATION = "vitals"
 RISK = "risk"  # the one reason of the document's model
@@ -167,14 +169,7 @@ def load_monitor(folder: Path) -> Monitor:
         )
         detector = Detector(config.detector, history.n_features, history.n_channels)
         detector.load_state_dict(bundle.members[0])
-        document = (
-            DocumentMonitor.restore(config.document, parts["document"], bundle.members[1])
-            if "document" in parts
-            else None
-        )
-        joint = (
-            Joint.restore(config.document, parts["joint"], bundle.members[-1]) if "joint" in parts else None
-        )
+        document, joint = _documents(config, bundle)
         return Monitor(
             config=config,
             joint=joint,
@@ -189,6 +184,20 @@ def load_monitor(folder: Path) -> Monitor:
         )
     except (KeyError, IndexError, ValueError, TypeError, RuntimeError, ConfigError, CohortError) as error:
         raise BundleError(f"{folder}: parts do not belong together ({error}); train again") from None
+
+
+def _documents(config: VitalsConfig, bundle: Bundle) -> tuple[DocumentMonitor | None, Joint | None]:
+    """The document's models, where they were fitted; what they need takes a second to import."""
+    document = joint = None
+    if "document" in bundle.parts:
+        from caretrace.apps.vitals.document.monitor import DocumentMonitor
+
+        document = DocumentMonitor.restore(config.document, bundle.parts["document"], bundle.members[1])
+    if "joint" in bundle.parts:
+        from caretrace.apps.vitals.document.joint import Joint
+
+        joint = Joint.restore(config.document, bundle.parts["joint"], bundle.members[-1])
+    return document, joint
 
 
 def _like(value: dict[str, Any]) -> Recordings:

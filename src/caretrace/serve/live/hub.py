@@ -79,6 +79,7 @@ class Hub:
         self._scoring = Scoring(store, model, self.settings, self._now, self._heard, self._ticked)
         self._places: dict[int, Bed] = {}
         self._told = self._retained = 0.0
+        self._taking = 0  # batches on their way to the disk
         self._speed = self._scoring.speed = speed
 
     async def start(self) -> None:
@@ -111,7 +112,7 @@ class Hub:
         Raises:
             OverloadedError: Too much is waiting.
         """
-        if self.store.writer.waiting >= self.settings.most_waiting:
+        if max(self._taking, self.store.writer.waiting) >= self.settings.most_waiting:
             raise OverloadedError("vitals: more batches than the disk can take; send it again in a second")
         if self.store.log.unscored >= self.settings.most_unscored:
             raise OverloadedError("vitals: scoring is behind; send it again in a second")
@@ -128,7 +129,11 @@ class Hub:
         self.check_load()
         batch.within(self._now(), self.settings.future_seconds * self._speed)
         began = time.perf_counter()
-        accepted = await self.store.append(batch.new(time.time()))
+        self._taking += 1
+        try:
+            accepted = await self.store.append(batch.new(time.time()))
+        finally:
+            self._taking -= 1
         metrics.COMMIT.observe(time.perf_counter() - began)
         metrics.BATCHES.labels("duplicate" if accepted.duplicate else "new").inc()
         if not accepted.duplicate:

@@ -25,7 +25,7 @@ class LiveSettings:
         snapshot_seconds: Time between two snapshots.
         retain_seconds: Time between two removals of what is too old.
         most_samples: Of one batch.
-        most_waiting: Batches waiting for the disk, beyond which more are refused.
+        most_waiting: Batches on their way to the disk, beyond which more are refused: few, so that nobody waits long.
         most_unscored: Batches waiting to be scored, beyond which more are refused.
         replayed_events: Events that a reader who comes back can still get.
         stall_seconds: A reader of events who takes none for so long is cut off.
@@ -44,7 +44,7 @@ class LiveSettings:
     snapshot_seconds: float = 20.0
     retain_seconds: float = 600.0
     most_samples: int = 50_000
-    most_waiting: int = 24
+    most_waiting: int = 12
     most_unscored: int = 4096
     replayed_events: int = 4096
     stall_seconds: float = 20.0

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Request
 
-from caretrace.application.answering import RiskRun, Subject
-from caretrace.application.explain import Explainable
 from caretrace.serve.desk import Desk
 from caretrace.serve.records import Question, rows_of, utc
 from caretrace.serve.routes.predict import Bundle
 from caretrace.serve.security import Caller, require
 from caretrace.serve.security.roles import EXPLAIN
+
+if TYPE_CHECKING:
+    from caretrace.application.answering import RiskRun, Subject
 
 router = APIRouter(tags=["explain"])
 
@@ -27,6 +28,9 @@ async def explain(
     bundle: Bundle = None,
 ) -> dict[str, Any]:
     """Why a subject has this risk: credit of every measurement, and whether the method is certified."""
+    from caretrace.application.answering import RiskRun
+    from caretrace.application.explain import Explainable
+
     desk: Desk = request.app.state.desk
     opened = desk.opened(question.app, bundle)
     if not isinstance(opened, RiskRun) or not isinstance(opened.application, Explainable):
@@ -44,6 +48,8 @@ def _subjects(question: Question) -> set[int]:
 
 
 def _subject(opened: RiskRun, question: Question) -> Subject:
+    from caretrace.application.answering import Subject
+
     if question.subject_id is not None:
         return opened.subject(question.subject_id)
     assert question.events is not None

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 
 from caretrace import schema
-from caretrace.application.answering import RiskRun
 from caretrace.apps import APPS
 from caretrace.errors import unknown_name
 from caretrace.serve.desk import Desk
 from caretrace.serve.records import PARQUET, Predictions, Records, inlined, read_records
 from caretrace.serve.security import Caller, require
 from caretrace.serve.security.roles import PREDICT
+
+if TYPE_CHECKING:
+    from caretrace.application.answering import RiskRun
 
 router = APIRouter(tags=["predict"])
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -64,6 +66,8 @@ def _opened(desk: Desk, name: str, bundle: str | None) -> RiskRun:
     Raises:
         HTTPException: 404, there is none, or it predicts in another way.
     """
+    from caretrace.application.answering import RiskRun
+
     if name not in APPS:
         raise HTTPException(404, unknown_name("application", name, APPS))
     if name in ELSEWHERE:
