@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import threading
 
 import pytest
 
@@ -257,3 +259,57 @@ def test_an_odd_broker_is_refused(address):
         checked(address)
     assert checked("mqtts://u:p@h:1/ward/+/vitals")[1] == "ward/+/vitals"
     assert checked("mqtt://h/ward/#")[1] == "ward/#"
+
+
+class Broker(threading.Thread):
+    """As much of MQTT 3.1.1 as one subscriber needs; sends every payload until it is acknowledged."""
+
+    def __init__(self, payloads):
+        super().__init__(daemon=True)
+        self.payloads, self.acknowledged, self.topics = payloads, [], []
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.port = self.server.getsockname()[1]
+
+    def run(self):
+        connection, _ = self.server.accept()
+        with connection, self.server, connection.makefile("rb") as file:
+            while header := file.read(1):
+                length, shift = 0, 0
+                while (byte := file.read(1)[0]) & 128:
+                    length, shift = length | (byte & 127) << shift, shift + 7
+                body = file.read(length | byte << shift)
+                kind = header[0] >> 4
+                if kind == 1:  # CONNECT
+                    connection.sendall(b"\x20\x02\x00\x00")
+                elif kind == 8:  # SUBSCRIBE
+                    size = int.from_bytes(body[2:4], "big")
+                    self.topics.append(body[4 : 4 + size].decode())
+                    connection.sendall(b"\x90\x03" + body[:2] + b"\x01")
+                    for number, payload in enumerate(self.payloads, start=1):
+                        rest = b"\x00\x01t" + number.to_bytes(2, "big") + payload
+                        assert len(rest) < 16384
+                        size = bytes([len(rest) & 127 | 128, len(rest) >> 7])
+                        connection.sendall(b"\x32" + size + rest)
+                elif kind == 4:  # PUBACK
+                    self.acknowledged.append(int.from_bytes(body[:2], "big"))
+
+
+def test_a_broker_hears_of_what_is_stored_and_of_nothing_else():
+    second = PAYLOAD.replace(b"m1", b"m2")
+    broker, hub = Broker([PAYLOAD, second, b"no json"]), Hub(None, ResourceError("disk full"))
+    broker.start()
+
+    async def run():
+        listener = Listener(f"mqtt://127.0.0.1:{broker.port}/ward/+/vitals", hub, 100)
+        listener.start()
+        for _ in range(200):
+            if len(broker.acknowledged) == 2:
+                break
+            await asyncio.sleep(0.02)
+        await asyncio.to_thread(listener.stop)
+
+    asyncio.run(run())
+    broker.join(5)
+    assert broker.topics == ["ward/+/vitals"]
+    assert hub.taken == ["m1"]
+    assert broker.acknowledged == [1, 3]  # the second would come again
