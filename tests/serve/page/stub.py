@@ -36,6 +36,8 @@ class Stub(ThreadingHTTPServer):
         self.seen: dict[int, dict[str, Any]] = {}
         self.jobs: list[dict[str, Any]] = []
         self.role = "admin"
+        self.token: str | None = None  # whoever comes without it is sent away
+        self.inside = False
 
     @property
     def url(self) -> str:
@@ -83,7 +85,12 @@ class Stub(ThreadingHTTPServer):
             return next(job for job in self.jobs if job["id"] == rest[0])
         after = int(query.get("after", ["0"])[0])
         return {
-            "me": lambda: {"who": "local", "role": self.role, "wards": None, "research_use_only": True},
+            "me": lambda: {
+                "who": "nurse" if self.token else "local",
+                "role": self.role,
+                "wards": None,
+                "research_use_only": True,
+            },
             "wards": lambda: [{"ward": "A", "beds": 50}],
             "ward": self.ward,
             "board": canned.board,
@@ -132,12 +139,24 @@ class Handler(BaseHTTPRequestHandler):
         if file.is_file() and PAGE in file.parents:
             self.send(200, file.read_bytes(), TYPES.get(file.suffix, "text/plain"))
             return
+        if self.server.token and not self.server.inside:
+            self.told(401, {"detail": "sign in with a token"})
+            return
         answer = self.server.answer(parts.path, parse_qs(parts.query))
         self.told(404 if answer is None else 200, answer or {"detail": "nothing here"})
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length", 0))) or "{}")
+        if self.path == "/session":
+            self.server.inside = body["token"] == self.server.token
+            good = self.server.inside
+            self.told(200 if good else 401, {} if good else {"detail": "this token is not known"})
+            return
         self.told(200, self.server.change(urlsplit(self.path).path, body))
+
+    def do_DELETE(self) -> None:
+        self.server.inside = False
+        self.told(200, {})
 
     def told(self, status: int, value: Any) -> None:
         self.send(status, json.dumps(value).encode(), "application/json")

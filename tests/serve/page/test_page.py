@@ -137,6 +137,26 @@ def test_a_viewer_is_offered_only_what_a_viewer_may(look, stub):
     ]
 
 
+def test_a_token_lets_in_and_signing_out_shows_nothing_any_more(browser, stub):
+    stub.token = "secret"
+    page = browser.new_page()  # the browser itself complains of every 401
+    page.goto(stub.url)
+    page.wait_for_selector("#token")
+    assert focused(page) == "token"
+    assert violations(page) == []
+    page.keyboard.type("wrong")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("text=this token is not known")
+    page.fill("#token", "secret")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".grid a")
+    assert page.inner_text("#who") == "nurse, admin"
+    page.get_by_role("button", name="Sign out").click()
+    page.wait_for_selector("#token")
+    assert page.locator(".grid a").count() == 0
+    page.close()
+
+
 def test_a_theme_that_was_chosen_is_kept(look, stub):
     page = look(stub.url)
     button = page.get_by_role("button", name="Theme")

@@ -1,6 +1,6 @@
 // Which view is shown: the part of the address behind "#/" names it.
 
-import { get, post, Refused } from "./api.js";
+import { get, post, Refused, send } from "./api.js";
 import { fill, h, say } from "./dom.js";
 import * as live from "./live.js";
 import { may, me, setMe } from "./me.js";
@@ -73,6 +73,8 @@ function signIn() {
       token.focus();
     }
   };
+  live.leave();
+  document.getElementById("leave").hidden = true;
   fill(main, h("section", { class: "panel" },
     h("h1", {}, "Sign in"),
     h("p", {}, "This service asks for a token; whoever runs it makes one with caretrace serve --token."),
@@ -80,6 +82,7 @@ function signIn() {
       h("label", { for: "token" }, "Token"), token, " ", h("button", { class: "first" }, "Sign in")),
     wrong));
   token.focus();
+  main.dataset.view = "sign-in";
 }
 
 function navigation(current) {
@@ -104,7 +107,9 @@ async function start() {
   try {
     setMe(await get("me"));
     const { who, role, open } = me();
-    say(document.getElementById("who"), open || who === "local" ? "no sign-in on this machine" : `${who}, ${role}`);
+    const alone = open || who === "local";
+    say(document.getElementById("who"), alone ? "no sign-in on this machine" : `${who}, ${role}`);
+    document.getElementById("leave").hidden = alone;
   } catch (error) {
     if (error.status === 401) return signIn();
   }
@@ -114,6 +119,10 @@ async function start() {
 document.getElementById("skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address behind # is the view's
   main.focus();
+});
+document.getElementById("leave").addEventListener("click", async () => {
+  await send("DELETE", "session").catch(() => {});
+  location.reload(); // nothing of what was shown stays
 });
 startTheme(document.getElementById("theme"));
 addEventListener("hashchange", show);
