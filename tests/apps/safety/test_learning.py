@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 import torch
 
-from caretrace.apps.safety import comparators
+from caretrace.apps.safety import comparators, learning
 from caretrace.apps.safety.config import ModelConfig, SafetyConfig
 from caretrace.apps.safety.evaluate import judge
 from caretrace.apps.safety.hospital_steps import CRISIS
@@ -204,3 +204,34 @@ def test_rare_answers_are_divided_between_training_and_tuning_by_person(kinds):
     lengths = np.diff(found["tuning"][STAFF].begins)
     assert len(lengths) == tuning["sequence"].n_unique()
     assert with_lent(found)["train"][STAFF].steps["burnout"].equals(train["burnout"])
+
+
+def test_a_small_task_does_not_stop_the_others():
+    """The tuning loss of a task with a hundredth of the values weighs a tenth."""
+    train = _planted(0)
+    rare = pl.when(pl.int_range(pl.len()) % 100 == 0).then(pl.col("burnout"))
+    tuning = dataclasses.replace(
+        train, steps=train.steps.with_columns(burnout=rare, fatigue=pl.col("burnout"))
+    )
+    tuning = dataclasses.replace(tuning, steps=tuning.steps.with_columns(retention=pl.lit(None, pl.Float64)))
+    scalings = {STAFF: Scaling.fit(train)}
+    arrays = {STAFF: scalings[STAFF].apply(tuning)}
+    config = SafetyConfig(kinds=(STAFF,), model=TINY)
+    torch.manual_seed(0)
+    model = SafetyModel(scalings, TINY, learned_weights=True).eval()
+    learner = learning._Learner(model, arrays, arrays, config, 0)
+    with torch.no_grad():
+        model.heads["burnout"].layers[-1].bias += 20  # the rare task is foreseen as badly as can be
+        both = learner.tuning_loss()
+        whole = dataclasses.replace(tuning, steps=tuning.steps.with_columns(burnout=pl.lit(None, pl.Float64)))
+        alone = learning._Learner(
+            model, arrays, {STAFF: scalings[STAFF].apply(whole)}, config, 0
+        ).tuning_loss()
+        rarely = dataclasses.replace(
+            tuning, steps=tuning.steps.with_columns(fatigue=pl.lit(None, pl.Float64))
+        )
+        badly = learning._Learner(
+            model, arrays, {STAFF: scalings[STAFF].apply(rarely)}, config, 0
+        ).tuning_loss()
+    assert badly > 5 * alone
+    assert both == pytest.approx((10 * alone + badly) / 11, rel=0.06)

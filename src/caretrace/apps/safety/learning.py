@@ -105,18 +105,25 @@ class _Learner:
         return total
 
     def tuning_loss(self) -> float:
-        """Mean over the tasks of loss / loss of the best constant."""
-        shares = []
+        """Mean over the tasks of loss / loss of the best constant.
+
+        Weighed by the square root of how many values each task has: a survey of two hundred people, soon learned by
+        heart, must not stop what tens of thousands of hours still teach.
+        """
+        shares, weights = [], []
         for arrays in self.tuning.values():
             sums: dict[str, float] = {}
+            values: dict[str, int] = {}
             for first in range(0, len(arrays), _TOGETHER):
                 chosen = np.arange(first, min(first + _TOGETHER, len(arrays)))
                 batch = _padded(arrays, arrays.begins[chosen], arrays.begins[chosen + 1])
                 for task, loss in self.model.losses(batch).items():
                     known = _known(batch, self.model, task)
                     sums[task] = sums.get(task, 0.0) + float(loss) * known
+                    values[task] = values.get(task, 0) + known
             shares += [total / _constant_loss(arrays, self.model, task) for task, total in sums.items()]
-        return float(np.mean(shares))
+            weights += [np.sqrt(values[task]) for task in sums]
+        return float(np.average(shares, weights=weights))
 
 
 def _padded(arrays: Arrays, begin: NDArray[np.int64], end: NDArray[np.int64]) -> StepBatch:
