@@ -10,27 +10,48 @@ from caretrace.report import page
 from caretrace.report.record import mapping
 from caretrace.report.wording import decimal, finite, interval, metric
 
-# Application → title, what it does, and the figures its box shows.
-STORIES: dict[str, tuple[str, str, tuple[str, ...]]] = {
+# Application → title, what it does, and the figures its box shows: name in the evaluation, label, meaning.
+_Shown = tuple[str, str, str]
+STORIES: dict[str, tuple[str, str, tuple[_Shown, ...]]] = {
     "mortality": (
         "Risk of death in intensive care",
         "From the first 24 hours of a stay, whether somebody dies in it; beside logistic regression and boosted trees.",
-        ("auroc", "auprc", "ece"),
+        tuple((name, metric(name).label, metric(name).meaning) for name in ("auroc", "auprc", "ece")),
     ),
     "vitals": (
         "Alarms from vital signs",
         "Learned from recordings without labels; raises alarms at a rate of false ones that was stated beforehand.",
-        ("event_recall", "false_alarms_per_patient_day", "vus_pr"),
+        (
+            ("event_recall", "Deteriorations caught", "Share that an alarm told of."),
+            ("false_alarms_per_patient_day", "False alarms a patient-day", "0.2 were asked for."),
+            ("vus_pr", "VUS-PR", "How well scores and events lie together in time; 1 is perfect."),
+        ),
     ),
     "safety": (
         "An emergency system before it breaks",
         "Forecasts crises, delays and harm of a simulated city, hour by hour; nobody is ranked by it.",
-        ("crisis_1_h_auroc", "crisis_8_h_auroc", "delay_pinball"),
+        (
+            ("crisis_1_h_auroc", "Crisis in 1 h, AUROC", "0.5 is a coin toss, 1 is perfect."),
+            ("crisis_8_h_auroc", "Crisis in 8 h, AUROC", "0.5 is a coin toss, 1 is perfect."),
+            ("delay_pinball", "Ambulance delays, pinball loss", "Minutes; smaller is better."),
+        ),
     ),
     "synth": (
         "Histories of people who do not exist",
         "Diagnoses over visits, drawn from a model; judged for likeness, use, and privacy.",
-        ("excess_codes", "two_sample_auroc_boosted_trees", "membership_auroc"),
+        (
+            (
+                "excess_codes",
+                "Divergence of diagnoses",
+                "As many times that of fresh real people; 1 is as good.",
+            ),
+            (
+                "two_sample_auroc_boosted_trees",
+                "Told from real people",
+                "AUROC of boosted trees; 0.5 is not at all.",
+            ),
+            ("membership_auroc", "Who was learned from", "AUROC of an attack; 0.5 gives nobody away."),
+        ),
     ),
 }
 FIGURES = 3
@@ -62,7 +83,8 @@ def _box(name: str, file: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
     title, summary, wanted = STORIES[name]
     found = mapping(evaluation, "metrics")
     usable = [each for each in found if finite(mapping(found, each).get("value")) is not None]
-    shown = [each for each in wanted if each in usable] or usable
+    known = {key: (label, meaning) for key, label, meaning in wanted if key in usable}
+    shown = known or {key: (metric(key).label, metric(key).meaning) for key in usable}
     gates = mapping(evaluation, "gates")
     return {
         "name": name,
@@ -71,12 +93,12 @@ def _box(name: str, file: str, evaluation: Mapping[str, Any]) -> dict[str, Any]:
         "page": file,
         "figures": [
             {
-                "label": metric(each).label,
-                "value": decimal(mapping(found, each).get("value")),
-                "interval": interval(mapping(found, each)),
-                "meaning": metric(each).meaning,
+                "label": label,
+                "value": decimal(mapping(found, key).get("value")),
+                "interval": interval(mapping(found, key)),
+                "meaning": meaning,
             }
-            for each in shown[:FIGURES]
+            for key, (label, meaning) in list(shown.items())[:FIGURES]
         ],
         "gates": len(gates),
         "kept": sum(bool(gate.get("passed")) for gate in gates.values()),
