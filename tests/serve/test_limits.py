@@ -158,6 +158,16 @@ def test_nan_is_422_naming_the_field(serving, tiny_run):
         assert answer.json()["detail"][0]["loc"] == ["body", "events", 0, "numeric_value"]
 
 
+@pytest.mark.parametrize("value", [b"1e999", b"-1e999", b"NaN"])
+def test_an_infinity_in_a_field_is_422_and_not_repeated(serving, value):
+    answer = serving().client.post(
+        "/generate", content=b'{"n": ' + value + b"}", headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == 422
+    assert answer.json()["detail"][0]["loc"] == ["body", "n"]
+    assert "input" not in answer.json()["detail"][0]
+
+
 def test_deep_nesting_is_400(serving):
     client = serving().client
     for body in (b"[" * 2000 + b"]" * 2000, b'{"a":' * 2000 + b"1" + b"}" * 2000):
