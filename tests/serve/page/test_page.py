@@ -201,9 +201,10 @@ def test_new_people_are_drawn_and_downloaded(look, stub):
 
 
 def test_paper_says_what_the_screen_says_and_offers_nothing_to_press(look, stub):
-    page = look(f"{stub.url}#/bed/1003")
+    page = look(f"{stub.url}#/bed/1003", "dark")
     page.wait_for_selector("main[data-view=bed]")
     page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.locator(".notice").is_visible()
     assert page.get_by_role("button", name="Acknowledge").count() == 0
     assert "Sudden change" in page.inner_text(".alarms")

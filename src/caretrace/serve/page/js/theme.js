@@ -16,7 +16,7 @@ export function startTheme(button) {
     try { localStorage.setItem("caretrace-theme", chosen); } catch { /* private windows remember nothing */ }
     show();
   });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+  for (const media of ["(prefers-color-scheme: dark)", "print"]) matchMedia(media).addEventListener("change", show);
   show();
 }
 
