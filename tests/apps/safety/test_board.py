@@ -47,7 +47,11 @@ def test_the_board_is_plain_complete_and_about_the_hour_asked(board):
         ahead = {one["hours"]: one["probability"] for one in each["horizons"]}
         assert each["hours"][-1]["probability"] == pytest.approx(ahead[8], abs=1e-5)
         assert 0 < each["response_minutes"]["p50"] < each["response_minutes"]["p80"] < 60
-    assert board.at()[0]["time"] == f"{board.times[-1].isoformat()}Z"
+    last = board.last_known()
+    assert np.isfinite(board.hours.channel("STATE//nedocs")[:, last]).any()
+    assert np.isnan(board.hours.channel("STATE//nedocs")[:, last + 1 :]).all()
+    assert board.at()[0]["time"] == f"{board.times[last].isoformat()}Z"
+    assert board.last_known(300) == 300
 
 
 def test_a_forecast_does_not_look_ahead(board):

@@ -57,7 +57,7 @@ class Board:
         return [self.hours.start + dt.timedelta(hours=hour) for hour in range(self.hours.n_hours)]
 
     def at(self, time: dt.datetime | None = None) -> list[dict[str, Any]]:
-        """What is known and foreseen at a full hour, the last one by default.
+        """What is known and foreseen at a full hour, the last one with a state by default.
 
         Args:
             time: UTC; what lies between two full hours is asked at the one before.
@@ -108,9 +108,15 @@ class Board:
             )
         return found
 
+    def last_known(self, until: int | None = None) -> int:
+        """The last hour with a crowding score, up to `until`; the last of a dataset may lack it."""
+        known = ~np.isnan(self.hours.channel(_NEDOCS)[:, : None if until is None else until + 1]).all(0)
+        rows = np.flatnonzero(known)
+        return int(rows[-1]) if len(rows) else self.hours.n_hours - 1
+
     def _hour(self, time: dt.datetime | None) -> int:
         if time is None:
-            return self.hours.n_hours - 1
+            return self.last_known()
         hour = int((time - self.hours.start).total_seconds() // 3600)
         if not 0 <= hour < self.hours.n_hours:
             last = self._time(self.hours.n_hours - 1)

@@ -35,21 +35,20 @@ class Group:
         words: What they say; `{value}` and `{usual}` are those of the first channel.
         channels: Their names.
         percent: Whether the first channel is a share.
-        digits: Of the value in words.
     """
 
     words: str
     channels: tuple[str, ...]
     percent: bool = False
-    digits: int = 0
 
     def say(self, value: float, usual: float) -> str:
         """The words with the numbers of one hour."""
-        if "{value}" not in self.words or np.isnan(value) or np.isnan(usual):
-            return self.words.split(" ({value}")[0]
-        if self.percent:
-            return self.words.format(value=f"{100 * value:.0f} %", usual=f"{100 * usual:.0f} %")
-        return self.words.format(value=f"{value:.{self.digits}f}", usual=f"{usual:.{self.digits}f}")
+        plain = self.words.split(" ({value}")[0].split(" (level {value}")[0]
+        if np.isnan(value) or np.isnan(usual):
+            return plain
+        told = [f"{100 * each:.0f} %" if self.percent else f"{each:.0f}" for each in (value, usual)]
+        # Where the first channel is as usual, the others of the group speak.
+        return plain if told[0] == told[1] else self.words.format(value=told[0], usual=told[1])
 
 
 GROUPS = (

@@ -167,7 +167,7 @@ def outlook(fitted: Fitted, everything: Kinds, judged: Kinds, hours: SiteHours) 
             for kind, each in everything.items()
         }
         board = make_board(fitted, recent, hours)
-        found["hospitals"] = board.at(board.times[last])
+        found["hospitals"] = board.at(board.times[board.last_known(last)])
     if STAFF in judged:
         staff = judged[STAFF]
         week = staff.steps[HOUR].to_numpy().max() - 168
