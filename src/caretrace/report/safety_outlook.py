@@ -14,6 +14,7 @@ _GROUPS_WHY = (
 )
 _PROFESSIONS = {"nurse": "nurses", "physician": "physicians", "paramedic": "paramedics"}
 _MOST_GROUPS = 6
+_MOST_DRIVEN = 3  # hospitals whose drivers are told, the most endangered
 
 
 def outlook_part(evaluation: Json) -> list[Part]:
@@ -23,16 +24,13 @@ def outlook_part(evaluation: Json) -> list[Part]:
     if not hospitals:
         return []
     worst = sorted(hospitals, key=lambda each: -_chance(each, 8))
-    head = (
-        "Hospital", "crowding (NEDOCS)", "crisis in 1 hour", "in 8 hours", "in 24 hours", "what drives the 8 hours"
-    )  # fmt: skip
+    head = ("Hospital", "crowding (NEDOCS)", "crisis in 1 hour", "in 8 hours", "in 24 hours")
     rows = [
         (
             str(each["site"]),
             [
                 Cell(_whole(each["nedocs"]["value"]), each["nedocs"]["words"] or ""),
                 *(_percent(one) for one in each["horizons"]),
-                Cell(_drivers(each)),
             ],
         )
         for each in worst
@@ -44,6 +42,7 @@ def outlook_part(evaluation: Json) -> list[Part]:
             f"Half of the ambulances called are expected within {minutes['p50']:.0f} minutes, four of five within "
             f"{minutes['p80']:.0f}."
         )
+    lines += [f"What drives it in {each['site']}: {_drivers(each)}." for each in worst[:_MOST_DRIVEN]]
     caption = "The last hour that was judged. What drives it is told against the usual of that hospital at that hour"
     return [Part("outlook", "Today", lines, [Table(head, rows, caption)], [])]
 
@@ -192,7 +191,7 @@ def _whole(value: float | None) -> str:
 
 
 def _scale(value: float | None, low: int, high: int) -> str:
-    return "–" if value is None else decimal(low + (high - low) * value)
+    return "–" if value is None else f"{low + (high - low) * value:.1f}"
 
 
 def _share(value: float | None) -> str:
