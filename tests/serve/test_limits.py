@@ -274,12 +274,12 @@ def test_a_fault_of_ours_is_500_without_its_text(serving, caplog):
 
     @app.get("/fault")
     async def fault():
-        raise RuntimeError("subject 4711 has a secret")
+        raise RuntimeError("subject 987654321012 has a secret")
 
     app.router.routes.insert(0, app.router.routes.pop())
     answer = service.client.get("/fault")
     assert answer.status_code == 500
-    assert "4711" not in answer.text + caplog.text
+    assert "987654321012" not in answer.text + caplog.text
     assert "RuntimeError" in caplog.text
     assert service.client.get("/health").status_code == 200
 
@@ -287,10 +287,10 @@ def test_a_fault_of_ours_is_500_without_its_text(serving, caplog):
 def test_the_log_names_routes_and_no_subjects(serving, tiny_run, caplog):
     service = serving((tiny_run,), roles=("admin",))
     with caplog.at_level("INFO"):
-        service.ask("GET", "/subjects/4711/timeline", "admin")
-        service.ask("POST", "/explain", "admin", json={"subject_id": 4711})
+        service.ask("GET", "/subjects/987654321012/timeline", "admin")
+        service.ask("POST", "/explain", "admin", json={"subject_id": 987654321012})
     assert "/subjects/{subject_id}/timeline" in caplog.text
     ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("caretrace"))
-    assert "4711" not in ours
+    assert "987654321012" not in ours
     assert service.tokens["admin"] not in caplog.text
-    assert "4711" not in service.client.get("/metrics").text
+    assert "987654321012" not in service.client.get("/metrics").text

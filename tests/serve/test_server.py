@@ -193,11 +193,11 @@ def test_a_port_in_use_is_said(running: Running, tmp_path: Path) -> None:
 def test_it_stops_when_asked_and_its_log_names_no_subject(running: Running) -> None:
     """The last of this file: it stops the service."""
     token = "caretrace_" + "x" * 43
-    running.get("/subjects/4711/timeline", Authorization=f"Bearer {token}")
-    running.get("/bundles?subject_id=4711")
-    assert running.get("/nothing/4711")[0] == 404
+    running.get("/subjects/987654321012/timeline", Authorization=f"Bearer {token}")
+    running.get("/bundles?subject_id=987654321012")
+    assert running.get("/nothing/987654321012")[0] == 404
     said = running.stop()
     assert "/subjects/{subject_id}/timeline" in said
-    assert "4711" not in said
+    assert "987654321012" not in said
     assert token not in said
     assert "Traceback" not in said
