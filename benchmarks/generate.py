@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--subjects", type=int, default=4096, help="drawn to measure speed")
     options.add_argument(
-        "--beside", type=int, default=384, help="drawn in each round, with and without masks"
+        "--beside", type=int, default=256, help="drawn in each round, with and without masks"
     )
     options.add_argument("--one-by-one", type=int, default=16, help="subjects that the peer draws one by one")
     options.add_argument(
@@ -89,7 +89,7 @@ def bench(options: argparse.Namespace) -> list[Case]:
     cases = [
         Case(f"decoder, {millions:.1f} million parameters, {tokens.mean():.0f} tokens a subject", "subjects/s", ours,
              peers, faster, peak_mib()),
-        Case(f"cost of masks, median of {options.rounds} rounds", "%", cost),
+        Case(f"cost of masks, least of {options.rounds} rounds", "%", cost),
         Case("held-out likelihood gained by masks, subjects without an impossible code", "nats per subject", gained),
     ]  # fmt: skip
     _say_bound(f"{LEAST_A_SECOND:.0f} subjects/s", ours >= LEAST_A_SECOND)
@@ -143,24 +143,23 @@ def _speed(generator: Any, options: argparse.Namespace) -> tuple[float, Historie
 
 
 def _cost_of_masks(generator: Any, options: argparse.Namespace) -> float:
-    """Per cent; median over rounds, side by side because machines have moods."""
+    """Per cent, by the least seconds of all rounds: what else a machine does adds to them, and takes nothing away."""
     from caretrace.apps.synth.models.decoder.sampling import Sampler, SamplingConfig, Wanted
 
     subject, clock = np.arange(options.beside), CLOCKS[options.clock]
     wanted = Wanted(subject, *generator.demographics.draw(subject, options.seed))
     config, open_masks = SamplingConfig(rows=options.rows), np.ones_like(generator.allowed)
-    ratios = []
+    least = {True: np.inf, False: np.inf}
     for turn in range(options.rounds):
-        seconds, drawn = {}, {}
+        drawn = {}
         for masked in (True, False) if turn % 2 else (False, True):
             sampler = Sampler(generator.model, config, options.seed, open_masks if masked else None)
             began = clock()
             drawn[masked] = sampler.draw(wanted).records.histories
-            seconds[masked] = clock() - began
+            least[masked] = min(least[masked], clock() - began)
         if not np.array_equal(drawn[True].code, drawn[False].code):
             raise SystemExit("masks that forbid nothing changed what was drawn; their cost means nothing")
-        ratios.append(seconds[True] / seconds[False])
-    return 100 * (float(np.median(ratios)) - 1)
+    return 100 * (least[True] / least[False] - 1)
 
 
 def _peers(

@@ -124,17 +124,16 @@ class Sampler:
 
     def of_categories(self, z: Tensor, not_empty: Tensor, draw: Tensor) -> Tensor:
         """`[row]`: the next category, or the number of categories for none."""
-        passed = F.logsigmoid(-z.double())
-        passing = passed.cumsum(1)
-        something = (z > NEVER / 2).any(1)
-        all_passed = passing[:, -1].exp() * ~(not_empty & something)
-        if self.config.plain:  # the first category by which more than u of the probability has come
-            mass = 1 - all_passed
-            reach = -torch.expm1(passing)
-            total = torch.where(not_empty & something, reach[:, -1], torch.ones_like(mass))
-            chosen = (reach <= (draw * total)[:, None]).sum(1)
-            last = z.shape[1] - 1 - (z > NEVER / 2).flip(1).int().argmax(1)
-            return torch.where(not_empty & something, torch.minimum(chosen, last), chosen)
+        passing = F.logsigmoid(-z.double()).cumsum(1)
+        must = not_empty & (z.amax(1) > NEVER / 2)
+        all_passed = passing[:, -1].exp() * ~must
+        if self.config.plain:  # the first category by which more than the draw of the probability has come
+            total = torch.where(must, -torch.expm1(passing[:, -1]), torch.ones_like(draw))
+            chosen = (passing >= torch.log1p(-draw * total)[:, None]).sum(1)
+            rows = torch.nonzero(must)[:, 0]  # rounding may not reach past the last that is possible
+            last = z.shape[1] - 1 - (z[rows] > NEVER / 2).flip(1).byte().argmax(1)
+            chosen[rows] = torch.minimum(chosen[rows], last)
+            return chosen
         before = F.pad(passing[:, :-1], (1, 0))
         each = (before + F.logsigmoid(z.double())).exp()
         return choose(torch.cat([each, all_passed[:, None]], 1), draw, self.config)
