@@ -70,3 +70,34 @@ def test_an_unknown_application_is_named(caretrace, tmp_path):
     assert answer.code == 1
     assert "did you mean 'mortality'" in answer.err
     assert not (tmp_path / "d").exists()
+
+
+TINY = {
+    "mortality": ((), ("training.members=1", "training.max_steps=20", "d_model=16")),
+    "synth": (("--subjects", "1000"), ("latent.people=4", "latent.visits=4", "latent.iterations=3")),
+    "vitals": (
+        ("--days", "1", "--set", "monitors.people=40", "--set", "monitors.step_seconds=300"),
+        ("grid.step_seconds=300", "grid.length=48", "detector.batches=20", "document.fitted=false"),
+    ),
+    "safety": (
+        ("--days", "24", "--set", "operations.size=0.2"),
+        ("block_days=3", "model.d_model=16", "batches=5", "descent.epochs=2", "most_pathways=1000"),
+    ),
+}
+
+
+@pytest.mark.slow
+def test_all_four_applications_in_one_command(caretrace, monkeypatch, tmp_path):
+    for name, (size, quick) in TINY.items():
+        monkeypatch.setitem(tour.SIZES, name, size)
+        monkeypatch.setitem(tour.QUICK, name, quick)
+    demo = tmp_path / "demo"
+    answer = caretrace("demo", "--subjects", 400, "--out", demo, "--json")
+    assert set(answer.json["evaluation"]) == set(APPS)
+    described = json.loads((demo / "demo.json").read_text())
+    for name in APPS:
+        assert (demo / described["pages"][name]).stat().st_size > 5000
+        assert (demo / described["runs"][name] / "run.json").is_file()
+        assert (demo / described["datasets"][name] / "metadata" / "dataset.json").is_file()
+    assert answer.err.count("\n[") + answer.err.startswith("[") == 21
+    assert f"caretrace serve {demo}" in answer.err.replace("\n", "")
