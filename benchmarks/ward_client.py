@@ -22,7 +22,7 @@ from ward_run import CHANNELS, values
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _START_SECONDS = 60.0
 BARE = """
-import sys, socket
+import asyncio, concurrent.futures, socket, sqlite3, sys
 import uvicorn
 from starlette.applications import Starlette
 from starlette.responses import Response
@@ -36,9 +36,21 @@ async def parse(request):
     given = await request.json()
     return Response(b'{"accepted":%d}' % len(given["samples"]), media_type="application/json")
 
+disk = concurrent.futures.ThreadPoolExecutor(1)
+kept = disk.submit(sqlite3.connect, sys.argv[1], isolation_level=None).result()
+for order in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", "CREATE TABLE kept (body BLOB)"):
+    disk.submit(kept.execute, order).result()
+
+async def keep(request):
+    body = await request.body()
+    order = "INSERT INTO kept VALUES (?)"
+    await asyncio.get_running_loop().run_in_executor(disk, kept.execute, order, (body,))
+    return Response(b'{"accepted":100}', media_type="application/json")
+
 sock = socket.create_server(("127.0.0.1", 0))
 print(sock.getsockname()[1], flush=True)
-app = Starlette(routes=[Route("/vitals", take, methods=["POST"]), Route("/parsed", parse, methods=["POST"])])
+routes = {"/vitals": take, "/parsed": parse, "/kept": keep}
+app = Starlette(routes=[Route(path, end, methods=["POST"]) for path, end in routes.items()])
 config = uvicorn.Config(app, loop="uvloop", http="httptools", log_config=None, access_log=False)
 uvicorn.Server(config).run(sockets=[sock])
 """
@@ -87,10 +99,10 @@ def start_service(run: Path, state: Path, store: str | None = None, options: tup
     return Service(process, port, time.monotonic() - began)
 
 
-def start_bare() -> Service:
-    """The least that could answer: Starlette that reads the body and says yes; `/parsed` looks into it, too."""
+def start_bare(kept: Path) -> Service:
+    """The least that could answer: Starlette that reads the body; `/parsed` parses it, `/kept` commits it."""
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, "-c", BARE], stdout=subprocess.PIPE)
+    process = subprocess.Popen([sys.executable, "-c", BARE, str(kept)], stdout=subprocess.PIPE)
     assert process.stdout is not None
     port = int(process.stdout.readline())
     process.stdout.close()
@@ -268,6 +280,7 @@ async def open_loop(
     token: str | None,
     per_second: float,
     seconds: float,
+    path: str = "/vitals",
     most: int = 256,
 ) -> tuple[list[Answer], int]:
     """So many requests a second, answered or not; and how many found no free connection among `most`."""
@@ -277,7 +290,7 @@ async def open_loop(
 
     async def ask(connection: Connection, due: float) -> None:
         waited = time.perf_counter() - due
-        answer = await connection.ask(request(make(), token))
+        answer = await connection.ask(request(make(), token, path))
         answers.append(answer._replace(seconds=answer.seconds + waited))
         if connection.transport is not None:
             free.append(connection)

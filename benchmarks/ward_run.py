@@ -30,7 +30,7 @@ POLICY = PolicyConfig(
     join_seconds=0.0,
     hysteresis=0.0,
 )
-CROSSED = 0.98  # quantile of the scores that is the threshold
+CROSSED = 0.9  # quantile of the scores that is the threshold
 
 
 def values(rng: np.random.Generator, n: int) -> np.ndarray:

@@ -68,6 +68,8 @@ def test_a_reader_that_stalls_is_cut_off_and_misses_nothing_when_it_is_back(ward
                 assert (await connection.ask(request(make(), token))).status in (200, 503)
                 told = await connection.ask(request(b"", token, "/metrics", "GET"))
                 reached = enough in told.body
+            connection.transport.close()
+            await asyncio.sleep(0.1)
             return reached
 
         asyncio.run(load(3, b"never"))

@@ -147,7 +147,7 @@ class Guard:
     async def _work(
         self, scope: Scope, receive: Receive, answer: _Answer, headers: dict[bytes, bytes]
     ) -> None:
-        if self._working >= self._limits.in_flight:
+        if self._working >= self._limits.in_flight or _behind(scope):
             raise self._busy()
         kind = (_text(headers.get(b"content-type")) or "").split(";", 1)[0].strip().lower()
         table = kind in _TABLES
@@ -259,6 +259,14 @@ class _Answer:
         if log.isEnabledFor(level):
             shown = (self._id or b"-").decode("ascii", "replace") if not odd_request_id(self._id) else "-"
             log.log(level, "%s %s %s %.1f ms id=%s", method[:8], route, self.status, seconds * 1e3, shown)
+
+
+def _behind(scope: Scope) -> bool:
+    """Whether the live ward has enough to do without another batch; said before the batch is read."""
+    if scope["path"] != VITALS or "app" not in scope:
+        return False
+    busy: Callable[[], bool] | None = getattr(getattr(scope["app"].state, "hub", None), "busy", None)
+    return busy is not None and busy()
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -106,6 +106,14 @@ class Hub:
         newest = float(self._ward.recent.newest.max(initial=-math.inf))
         return newest if math.isfinite(newest) else None
 
+    def busy(self) -> bool:
+        """Whether another batch would be refused."""
+        log, limits = self.store.log, self.settings
+        return (
+            max(self._taking, self.store.writer.waiting) >= limits.most_waiting
+            or log.unscored >= limits.most_unscored
+        )
+
     def check_load(self) -> None:
         """Refuse before any work is done.
 
