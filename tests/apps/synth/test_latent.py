@@ -345,6 +345,22 @@ def test_calibration_brings_back_how_common_codes_are():
         np.testing.assert_allclose(getattr(same, name).rate, getattr(generator.model, name).rate, rtol=0.15)
 
 
+def test_calibration_is_kept_only_if_tuning_subjects_are_not_less_likely(monkeypatch):
+    from caretrace.apps.synth.models.latent import generator as module
+
+    def spoilt(model, *_):
+        return dataclasses.replace(
+            model, visits=dataclasses.replace(model.visits, rate=model.visits.rate * 5)
+        )
+
+    train, tuning = two_kinds(200, 0), two_kinds(100, 1)
+    config = LatentConfig(people=1, visits=1, starts=1, iterations=3, sized=0, calibrations=0)
+    plain, _ = fit_latent(train, tuning, VOCABULARY, config)
+    monkeypatch.setattr(module, "calibrated", spoilt)
+    kept, _ = fit_latent(train, tuning, VOCABULARY, config)
+    np.testing.assert_array_equal(kept.model.visits.rate, plain.model.visits.rate)
+
+
 def test_it_says_what_it_cannot():
     with pytest.raises(ConfigError, match=r"latent.people: got 0"):
         LatentConfig(people=0)

@@ -164,12 +164,18 @@ def fit_latent(
         if done % _CHECK and done < chosen.iterations:
             continue
         now = LatentGenerator(search.model, vocabulary, demographics)
-        likelihood = now.log_likelihood(tuning)
-        possible = likelihood[np.isfinite(likelihood)]
-        loss = -float(possible.mean()) if len(possible) else float("inf")
+        loss = _loss(now, tuning)
         log.append({"epoch": float(done - 1), "train_loss": -float(found.mean()), "tuning_loss": loss})
         progress(log[-1])
         if loss <= min(record["tuning_loss"] for record in log):
             best = now
     right = calibrated(best.model, learned, chosen.calibrations, chosen.calibrated_by, chosen.seed)
-    return dataclasses.replace(best, model=right), log
+    now = dataclasses.replace(best, model=right)
+    return (now if _loss(now, tuning) <= _loss(best, tuning) else best), log
+
+
+def _loss(generator: LatentGenerator, tuning: Records) -> float:
+    """Nats per subject, of those that are possible."""
+    likelihood = generator.log_likelihood(tuning)
+    possible = likelihood[np.isfinite(likelihood)]
+    return -float(possible.mean()) if len(possible) else float("inf")

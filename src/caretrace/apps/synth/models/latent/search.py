@@ -45,7 +45,8 @@ class LatentConfig:
         iterations: Rounds on all subjects.
         sized: Of them at the end, those that know what sizes of visits are kept.
         lasting: Codes of a group that come again at the next visit more often than this follow the person.
-        calibrations: Rounds at the very end that set right how common each code is (`calibration.py`).
+        calibrations: Rounds at the very end that set right how common each code is (`calibration.py`); what comes of
+            them is kept if tuning subjects are not less likely by it.
         calibrated_by: Subjects drawn for that, for each training subject and round.
         seed: Of where the search begins.
         curves: What age curves are like.
