@@ -122,6 +122,9 @@ def test_a_service_that_fell_silent_is_unmistakable(look, stub):
     page.wait_for_selector(".lost:not([hidden])")
     assert "do not act on it" in page.inner_text(".lost")
     assert page.evaluate("document.documentElement.classList.contains('old')")
+    show(page, "bed", VIEWS["bed"])
+    assert "line-through" in page.evaluate("getComputedStyle(document.querySelector('.now')).textDecoration")
+    assert violations(page) == []
 
 
 def test_a_viewer_is_offered_only_what_a_viewer_may(look, stub):
