@@ -163,7 +163,7 @@ class RiskRun:
             subject = self.subject(subject_id)
             told = self.explain(subject)
             found = {
-                "subject_id": subject_id,
+                schema.SUBJECT_ID: subject_id,
                 "events": told.pop("events"),
                 "trajectory": self._trajectory(subject_id, subject.inputs),
                 "static": self._static(subject),

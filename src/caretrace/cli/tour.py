@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from caretrace import schema
 from caretrace.errors import CaretraceError
 
 # Sizes and settings that keep everything within five minutes on two cores; a model that matters takes the defaults.
@@ -40,7 +41,7 @@ SEEDS = {"mortality": "training.seed", "synth": "latent.seed", "vitals": "seed",
 TASK = "in_icu_death_24h"
 DEMO_FILE = "demo.json"
 # A recording's day passes in 24 minutes, so that something happens while somebody watches.
-REPLAY = {"split": "held_out", "speed": 60, "start_hours": 2, "ward": "A"}
+REPLAY = {"split": schema.HELD_OUT, "speed": 60, "start_hours": 2, "ward": "A"}
 
 
 @dataclasses.dataclass(frozen=True)

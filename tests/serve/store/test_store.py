@@ -83,9 +83,7 @@ def test_a_batch_is_kept_once_and_its_repetition_gets_the_same_answer(store):
 def test_an_id_that_comes_with_other_samples_is_refused_and_the_others_are_kept(store):
     async def send():
         await store.append(new("a"))
-        return await asyncio.gather(
-            store.append(new("a", 4)), store.append(new("c")), return_exceptions=True
-        )
+        return await asyncio.gather(store.append(new("a", 4)), store.append(new("c")), return_exceptions=True)
 
     refused, kept = asyncio.run(send())
     assert isinstance(refused, BatchConflictError)

@@ -213,13 +213,7 @@ def _warn(
     windows = windows_before(hospital, rows, fitted.config.window_hours)
     typical = usual.of(windows.steps)
     there = [group for group in GROUPS if most and set(group.channels) & set(usual.channels)]
-    variants = [windows.steps]
-    for group in there:
-        channels = [name for name in group.channels if name in usual.channels]
-        kind = {name: windows.steps.schema[name] for name in channels}
-        variants.append(
-            windows.steps.with_columns(typical[name].cast(kind[name]).alias(name) for name in channels)
-        )
+    variants = [windows.steps, *(_put_back(windows.steps, typical, group, usual) for group in there)]
     count = len(rows)
     steps = pl.concat(
         each.with_columns(pl.col(SEQUENCE) + number * count) for number, each in enumerate(variants)
@@ -251,6 +245,12 @@ def _warn(
             )
         )
     return found
+
+
+def _put_back(steps: pl.DataFrame, typical: pl.DataFrame, group: Group, usual: _Usual) -> pl.DataFrame:
+    """The steps as they would be were one group of channels as usual."""
+    channels = [name for name in group.channels if name in usual.channels]
+    return steps.with_columns(typical[name].cast(steps.schema[name]).alias(name) for name in channels)
 
 
 def _reasons(

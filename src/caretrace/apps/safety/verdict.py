@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from caretrace import schema
 from caretrace.application import Progress, silent
 from caretrace.application.run import Run
 from caretrace.apps.safety.board import make_board
@@ -123,7 +124,7 @@ def _by_profession(
     into: dict[str, dict[str, float]], staff: Sequences, said: Floats, replicates: int, seed: int
 ) -> None:
     value = staff.steps["fatigue"].cast(pl.Float64).to_numpy()
-    person = staff.steps["subject_id"].to_numpy()
+    person = staff.steps[schema.SUBJECT_ID].to_numpy()
     for profession in sorted(staff.steps["group"].drop_nulls().unique()):
         rows = (staff.steps["group"] == profession).fill_null(False).to_numpy() & ~np.isnan(value)
         people = len(np.unique(person[rows]))

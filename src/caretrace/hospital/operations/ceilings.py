@@ -121,15 +121,8 @@ def _adverse(raw: Path, visits: pl.DataFrame) -> Ceiling:
     )
 
 
-def _staff(raw: Path) -> dict[str, Ceiling]:
-    truth = pl.read_parquet(raw / "truth" / "staff.parquet")
-    answers = pl.read_csv(raw / "survey.csv", try_parse_dates=True).with_columns(
-        pl.col("answer_time").cast(pl.Datetime("us"))
-    )
-    state = truth.with_columns(pl.col("state_time").cast(pl.Datetime("us"))).select(
-        "staff_id", "state_time", "burnout", "intends_to_leave"
-    )
-    both = answers.join(state, left_on=["staff_id", "answer_time"], right_on=["staff_id", "state_time"])
+def _tired(raw: Path) -> pl.DataFrame:
+    """Each rating of sleepiness beside the truth of the duty that it ends."""
     duties = pl.read_parquet(raw / "truth" / "duties.parquet").with_columns(
         pl.col("start_time").cast(pl.Datetime("us"))
     )
@@ -141,9 +134,21 @@ def _staff(raw: Path) -> dict[str, Ceiling]:
     rated = pl.read_csv(raw / "sleepiness.csv", try_parse_dates=True).with_columns(
         pl.col("answer_time").cast(pl.Datetime("us"))
     )
-    tired = rated.join(ends.drop_nulls(), on=["staff_id", "answer_time"]).join(
+    return rated.join(ends.drop_nulls(), on=["staff_id", "answer_time"]).join(
         duties, on=["staff_id", "start_time"]
     )
+
+
+def _staff(raw: Path) -> dict[str, Ceiling]:
+    truth = pl.read_parquet(raw / "truth" / "staff.parquet")
+    answers = pl.read_csv(raw / "survey.csv", try_parse_dates=True).with_columns(
+        pl.col("answer_time").cast(pl.Datetime("us"))
+    )
+    state = truth.with_columns(pl.col("state_time").cast(pl.Datetime("us"))).select(
+        "staff_id", "state_time", "burnout", "intends_to_leave"
+    )
+    both = answers.join(state, left_on=["staff_id", "answer_time"], right_on=["staff_id", "state_time"])
+    tired = _tired(raw)
     wants = both["wants_to_leave"].cast(pl.Int8).cast(pl.Boolean).to_numpy()
     return {
         "fatigue": Ceiling(
