@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from caretrace.apps.vitals.config import MONITOR, DetectorConfig, GridConfig
+from caretrace.apps.vitals.config import CHARTED, MONITOR, DetectorConfig, GridConfig, VitalsConfig
 from caretrace.apps.vitals.detector.deviations import PATTERNS, deviate
 from caretrace.apps.vitals.detector.fitting import (
     deviation_settings,
@@ -22,8 +22,11 @@ from caretrace.apps.vitals.detector.material import KnownEvents
 from caretrace.apps.vitals.detector.network import LASTING, SUDDEN, Detector, Reading, residuals, surprise
 from caretrace.apps.vitals.detector.scoring import Scorer
 from caretrace.apps.vitals.task import Recordings, grid_settings
+from caretrace.apps.vitals.training import fit_monitor
+from caretrace.config import load
 from caretrace.data.grid import ChannelScaler, Stretch
 from caretrace.errors import ConfigError
+from caretrace.evaluation.detection import Events
 
 CHANNELS = ("hr", "spo2", "resp")
 HISTORY = HistorySettings(3, 10.0, (60.0, 600.0, 3600.0))
@@ -118,6 +121,26 @@ def test_any_backbone_can_stand_in(backbone):
     for step in range(20):
         now = stream.step(values[:, :, step])
         assert now["lasting"][1] == pytest.approx(batch[1].scores["lasting"][step], abs=1e-4)
+
+
+def test_what_won_on_tuning_stands_in_unless_a_backbone_is_named():
+    """Monitors need no backbone, charts do better with one; `auto` is told by the recordings."""
+    nobody = Events(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    quick = ["document.fitted=false", "detector.batches=4", "detector.d_model=8", "detector.batch_steps=64"]
+    train = recordings(calm(subjects=2, steps=300))
+    for resolution, named, wanted in (
+        (MONITOR, "auto", "none"),
+        (dataclasses.replace(train.resolution, backbone="gru"), "auto", "gru"),
+        (CHARTED, "lstm", "lstm"),
+    ):
+        config = load(VitalsConfig, None, [*quick, f"detector.backbone={named}"])
+        own = dataclasses.replace(
+            train, resolution=dataclasses.replace(train.resolution, backbone=resolution.backbone)
+        )
+        fitted = fit_monitor(config, own, own, nobody, None, lambda *_: None)
+        assert fitted.found["backbone"] == fitted.monitor.config.detector.backbone == wanted
+        assert (fitted.monitor.scorer.detector.backbone is None) == (wanted == "none")
+    assert CHARTED.backbone == "gru"
 
 
 def test_the_future_does_not_change_a_score(scorer):

@@ -52,6 +52,7 @@ class Resolution:
         fill_seconds: Two measurements no farther apart than this are joined by a line, to learn and to judge.
         scales_seconds: Time constants of the running averages that the detector looks at, short to long.
         deviations: How deviations for training look at this resolution.
+        backbone: What won on tuning recordings of this resolution.
     """
 
     step_seconds: float
@@ -61,6 +62,7 @@ class Resolution:
     fill_seconds: float
     scales_seconds: tuple[float, ...]
     deviations: DeviationTimes
+    backbone: str
 
 
 _MINUTE, _HOUR = 60.0, 3600.0
@@ -78,6 +80,7 @@ MONITOR = Resolution(
         thermal=2 * _HOUR,
         sudden=300.0,
     ),
+    backbone="none",
 )
 CHARTED = Resolution(
     step_seconds=_HOUR,
@@ -93,6 +96,7 @@ CHARTED = Resolution(
         thermal=2 * _HOUR,
         sudden=2 * _HOUR,
     ),
+    backbone="gru",
 )
 
 
@@ -130,7 +134,7 @@ class DetectorConfig:
 
     Args:
         backbone: `none` looks at each step's features alone, which hold the past at several scales; else a row of
-            `backbones.BACKBONES`, which reads windows step by step.
+            `backbones.BACKBONES`, which reads windows step by step. `auto` takes `none` for monitors, `gru` for charts.
         backbone_settings: What else the backbone takes.
         d_model: Width of the hidden states.
         n_layers: Layers of the backbone.
@@ -146,7 +150,7 @@ class DetectorConfig:
             charts.
     """
 
-    backbone: str = "none"
+    backbone: str = "auto"
     backbone_settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     d_model: int = 96
     n_layers: int = 1

@@ -18,7 +18,7 @@ from caretrace.apps.vitals.config import VitalsConfig
 from caretrace.apps.vitals.detector.deviations import deviate
 from caretrace.apps.vitals.detector.fitting import deviation_settings, fit_detector, teaching, usual_spread
 from caretrace.apps.vitals.detector.material import KnownEvents
-from caretrace.apps.vitals.detector.network import LASTING, REASONS
+from caretrace.apps.vitals.detector.network import AUTO, LASTING, REASONS
 from caretrace.apps.vitals.detector.scoring import SURPRISE, Scorer
 from caretrace.apps.vitals.document.joint import Joint, Labelled
 from caretrace.apps.vitals.document.monitor import DocumentMonitor
@@ -82,7 +82,7 @@ def train(
         step_seconds=learned.settings.step_seconds,
         n_train=len(learned.subjects),
         n_tuning=len(tuned.subjects),
-        backbone=config.detector.backbone,
+        backbone=monitor.config.detector.backbone,
     )
     return run.read()
 
@@ -122,6 +122,9 @@ def fit_monitor(
         known: Known events to learn from; see `detector.taught_by`.
         progress: Told what is done.
     """
+    if config.detector.backbone == AUTO:
+        resolved = dataclasses.replace(config.detector, backbone=learned.resolution.backbone)
+        config = dataclasses.replace(config, detector=resolved)
     scaler = usual_spread(learned.stretches, learned.channels)
     detector, log = fit_detector(
         learned,
@@ -273,6 +276,7 @@ def _tuned(
         design = "evidence" if found["vus_pr_evidence"] >= found["vus_pr_likelihood"] else "likelihood"
     chosen: Thresholds = thresholds[design]
     found |= {
+        "backbone": config.detector.backbone,
         "design": design,
         "false_alarms_per_patient_day": chosen.tuning_rate,
         "patient_days": chosen.tuning_days,
@@ -330,7 +334,7 @@ def card(config: VitalsConfig, dataset: Dataset, found: dict[str, Any], limits: 
 
 Research use only, never a bedside device. Made by caretrace from {source} (fingerprint {dataset.fingerprint[:16]}).
 
-Design `{found["design"]}` over backbone `{config.detector.backbone}`; thresholds chosen on {found["patient_days"]:.1f}
+Design `{found["design"]}` over backbone `{found["backbone"]}`; thresholds chosen on {found["patient_days"]:.1f}
 patient-days of tuning subjects for {config.policy.false_alarms_per_day:g} false alarms per patient-day; realised there
 {found["false_alarms_per_patient_day"]:.3f}. Conformal risk control would guarantee {found["guaranteed_rate"]:.3f}.
 

@@ -14,8 +14,16 @@ from torch import Tensor
 from caretrace.apps.vitals.config import DetectorConfig
 from caretrace.apps.vitals.detector.deviations import HIGHEST_SPO2, Course, DeviationSettings
 from caretrace.apps.vitals.detector.history import HistorySettings
-from caretrace.apps.vitals.detector.material import KEPT, KnownEvents, Portion, Steps, Teacher, Windows
-from caretrace.apps.vitals.detector.network import NO_BACKBONE, Detector, nll
+from caretrace.apps.vitals.detector.material import (
+    IN_WINDOWS,
+    KEPT,
+    KnownEvents,
+    Portion,
+    Steps,
+    Teacher,
+    Windows,
+)
+from caretrace.apps.vitals.detector.network import Detector, nll
 from caretrace.apps.vitals.task import Recordings
 from caretrace.data.grid import ChannelScaler, Stretch
 from caretrace.errors import ConfigError
@@ -186,6 +194,7 @@ class _Learner:
         seed: int,
     ) -> None:
         self._detector, self._config = detector, config
+        self._single = detector.backbone is None
         self._weights = torch.tensor([config.sudden_weight, 1.0, config.forecast_weight])
         how = teaching(config, known)
         usual = deviation_settings(train, scaler, config.deviations_per_day)
@@ -195,16 +204,15 @@ class _Learner:
         shared = (scaler, history_settings(train), deviations, sudden, known if how != "deviations" else None)
         self._teacher = Teacher(train, *shared)
         steps = sum(map(len, train.stretches))
-        kept = min(steps, KEPT) if config.backbone == NO_BACKBONE else steps
-        visits = _VISITS if config.backbone == NO_BACKBONE else 1
-        self.n_batches = min(config.batches, max(1, visits * kept // config.batch_steps))
+        kept = min(steps, KEPT if self._single else IN_WINDOWS)
+        self.n_batches = min(config.batches, max(1, _VISITS * kept // config.batch_steps))
         rng = np.random.default_rng(seed + 1)
         material = self._material(Teacher(tuning, *shared), rng)
         self._tuning = [material.portion(config.batch_steps, rng) for _ in range(min(100, self.n_batches))]
         self.found: dict[str, float] = {}
 
     def _material(self, teacher: Teacher, rng: np.random.Generator) -> Steps | Windows:
-        if self._config.backbone == NO_BACKBONE:
+        if self._single:
             return Steps(teacher, rng)
         return Windows(teacher, teacher.recordings.settings.length, rng)
 

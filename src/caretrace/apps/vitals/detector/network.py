@@ -20,6 +20,7 @@ from caretrace.backbones import build_backbone
 
 SUDDEN, LASTING = 0, 1  # places in the evidence
 REASONS = ("sudden", "lasting")
+AUTO = "auto"  # resolved by the recordings before fitting; by itself as below
 NO_BACKBONE = "none"  # each step by itself
 FREEDOM = 4.0  # of the Student-t: artefacts are far out, and must not frighten the scale
 _SMALLEST_LOG_SCALE = -4.0
@@ -53,7 +54,7 @@ class Detector(nn.Module):
         width = config.d_model
         self.enter = nn.Sequential(nn.Linear(n_features, width), nn.GELU(), nn.Linear(width, width))
         self.backbone: nn.Module | None = None
-        if config.backbone != NO_BACKBONE:
+        if config.backbone not in (AUTO, NO_BACKBONE):
             self.backbone = build_backbone(
                 config.backbone,
                 d_model=width,
