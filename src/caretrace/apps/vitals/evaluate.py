@@ -19,12 +19,12 @@ import polars as pl
 from caretrace import schema
 from caretrace.application import Progress
 from caretrace.application.run import Run
-from caretrace.apps.vitals.config import PolicyConfig
 from caretrace.apps.vitals.detector.deviations import deviate
 from caretrace.apps.vitals.detector.fitting import deviation_settings
 from caretrace.apps.vitals.document.joint import Labelled
 from caretrace.apps.vitals.document.table import document_table
 from caretrace.apps.vitals.drift import Reference
+from caretrace.apps.vitals.gates import RATE_WITHIN, gates
 from caretrace.apps.vitals.judging import (
     CROSSING,
     LASTING_SECONDS,
@@ -55,9 +55,6 @@ from caretrace.errors import CohortError, OutputExistsError
 from caretrace.evaluation.detection import Events
 
 OURS, DOCUMENT = "vitals", "conv-lstm-autoencoder"
-# The bounds of the issue.
-RECALL, FALSE_A_DAY, ABRUPT_DELAY = 0.80, 0.25, 60.0
-SHARE_OF_LIMITS, SHARE_OF_NEWS2, RATE_WITHIN = 0.30, 0.50, 0.20
 NEWS2_URGENT = 5.0
 _BLOCK_SECONDS = 60.0
 _STRETCH_STEPS = 6  # widest soft edge of VUS, blocks
@@ -130,7 +127,7 @@ def judge(
         "paired": {name: {"vus_pr": value} for name, value in apart.items()},
         "shifted": shifted,
         "document_table": judged.document_table(),
-        "gates": _gates(
+        "gates": gates(
             metrics, comparators, apart, shifted, monitor.config.policy, held.settings.step_seconds
         ),
     }
@@ -405,43 +402,3 @@ def _noisier(stretch: Stretch, rng: np.random.Generator) -> Stretch:
     ]
     added = np.sqrt(3) * np.array(sd)[:, None] * rng.standard_normal(stretch.values.shape)
     return dataclasses.replace(stretch, values=(stretch.values + added).astype(np.float32))
-
-
-def _gates(
-    metrics: dict[str, Figure],
-    comparators: dict[str, dict[str, Figure]],
-    apart: dict[str, Figure],
-    shifted: dict[str, Any],
-    policy: PolicyConfig,
-    step_seconds: float,
-) -> dict[str, dict[str, Any]]:
-    """What the issue asks, each with its bound."""
-    gates: dict[str, dict[str, Any]] = {}
-
-    def ask(name: str, value: float | None, bound: float, least: bool) -> None:
-        if value is not None:
-            passed = value >= bound if least else value <= bound
-            gates[name] = {"passed": bool(passed), "value": float(value), "bound": bound}
-
-    def of(figures: dict[str, Figure], name: str) -> float | None:
-        return figures[name]["value"] if name in figures else None
-
-    rate = metrics["false_alarms_per_patient_day"]["value"]
-    ask("event_recall", of(metrics, "event_recall"), RECALL, True)
-    ask("false_alarms_per_patient_day", rate, FALSE_A_DAY, False)
-    if step_seconds <= ABRUPT_DELAY:  # an hourly chart cannot be asked for seconds
-        ask("delay_median_abrupt", of(metrics, "delay_median_abrupt"), ABRUPT_DELAY, False)
-    ask("warning_median", of(metrics, "warning_median"), 0.0, True)
-    ask("share_of_limit_alarms", of(comparators["limits"], "our_share_of_its_alarms"), SHARE_OF_LIMITS, False)
-    ask("share_of_news2_alarms", of(comparators["news2"], "our_share_of_its_alarms"), SHARE_OF_NEWS2, False)
-    for name, value in apart.items():
-        ask(f"vus_pr_above_{name}", value["low"], 0.0, True)
-    ask("rate_off_nominal", abs(rate / policy.false_alarms_per_day - 1), RATE_WITHIN, False)
-    for name in ("spo2_bias", "double_noise"):
-        case = shifted[name]
-        gates[f"{name}_held_or_flagged"] = {
-            "passed": bool(case["held"] or case["flagged"]),
-            "value": float(case["false_alarms_per_patient_day"]),
-            "bound": policy.false_alarms_per_day,
-        }
-    return gates
