@@ -141,7 +141,8 @@ def test_what_cannot_be_committed_is_not_acknowledged_and_the_next_is(store):
     assert rows(store) == [(1, "a")]
 
 
-def test_a_store_is_of_one_service_at_a_time_and_is_there_after_it(store_url):
+def test_a_store_is_of_one_service_at_a_time_and_is_there_after_it(store_url, monkeypatch):
+    monkeypatch.setattr("caretrace.serve.store.engine._PATIENCE", 0.3)
     first = Store(store_url)
     first.writer.append(new("a")).result(5)
     with pytest.raises(OutputExistsError, match="in use by another service"):
