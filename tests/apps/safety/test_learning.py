@@ -216,7 +216,7 @@ def test_a_small_task_does_not_stop_the_others():
     tuning = dataclasses.replace(tuning, steps=tuning.steps.with_columns(retention=pl.lit(None, pl.Float64)))
     scalings = {STAFF: Scaling.fit(train)}
     arrays = {STAFF: scalings[STAFF].apply(tuning)}
-    config = SafetyConfig(kinds=(STAFF,), model=TINY)
+    config = SafetyConfig(kinds=(STAFF,), model=TINY, stop_by_values=True)
     torch.manual_seed(0)
     model = SafetyModel(scalings, TINY, learned_weights=True).eval()
     learner = learning._Learner(model, arrays, arrays, config, 0)
@@ -235,3 +235,6 @@ def test_a_small_task_does_not_stop_the_others():
         ).tuning_loss()
     assert badly > 5 * alone
     assert both == pytest.approx((10 * alone + badly) / 11, rel=0.06)
+    alike = dataclasses.replace(config, stop_by_values=False)
+    with torch.no_grad():
+        assert learning._Learner(model, arrays, arrays, alike, 0).tuning_loss() > 3 * both

@@ -51,6 +51,7 @@ class SafetyConfig:
         batches: Batches of an epoch.
         most_pathways: Pathways kept for training, drawn at random; a city has half a million a year.
         learned_weights: Weigh the tasks by their uncertainty (Kendall et al. 2018); otherwise equally.
+        stop_by_values: Tasks count by the square root of their tuning values when an epoch is judged; otherwise alike.
         members: Models in the ensemble, each from its own seed; their probabilities are averaged.
         blend: Mix boosted trees and linear models into the network, per target as much as the tuning blocks ask for.
         model: Size and parts.
@@ -64,6 +65,7 @@ class SafetyConfig:
     batches: int = 60
     most_pathways: int = 60_000
     learned_weights: bool = True
+    stop_by_values: bool = False
     members: int = 1
     blend: bool = True
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)

@@ -107,8 +107,8 @@ class _Learner:
     def tuning_loss(self) -> float:
         """Mean over the tasks of loss / loss of the best constant.
 
-        Weighed by the square root of how many values each task has: a survey of two hundred people, soon learned by
-        heart, must not stop what tens of thousands of hours still teach.
+        With `stop_by_values`, weighed by the square root of how many values each task has: a survey of two hundred
+        people, soon learned by heart, then does not stop what tens of thousands of hours still teach.
         """
         shares, weights = [], []
         for arrays in self.tuning.values():
@@ -122,7 +122,7 @@ class _Learner:
                     sums[task] = sums.get(task, 0.0) + float(loss) * known
                     values[task] = values.get(task, 0) + known
             shares += [total / _constant_loss(arrays, self.model, task) for task, total in sums.items()]
-            weights += [np.sqrt(values[task]) for task in sums]
+            weights += [np.sqrt(values[task]) if self.config.stop_by_values else 1.0 for task in sums]
         return float(np.average(shares, weights=weights))
 
 
