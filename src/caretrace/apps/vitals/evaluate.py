@@ -19,6 +19,7 @@ import polars as pl
 from caretrace import schema
 from caretrace.application import Progress
 from caretrace.application.run import Run
+from caretrace.apps.vitals.config import PolicyConfig
 from caretrace.apps.vitals.detector.deviations import deviate
 from caretrace.apps.vitals.detector.fitting import deviation_settings
 from caretrace.apps.vitals.document.joint import Labelled
