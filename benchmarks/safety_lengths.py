@@ -24,7 +24,8 @@ import polars as pl
 import torch
 from cases import Case, run, say
 from numpy.typing import NDArray
-from safety import HOURS, markdown, sequences
+from safety import HOURS, sequences
+from safety_table import markdown
 
 from caretrace.apps.safety import comparators
 from caretrace.apps.safety.config import ModelConfig, SafetyConfig

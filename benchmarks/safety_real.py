@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 import torch
 from cases import Case, run, say
-from safety import markdown
+from safety_table import markdown
 
 from caretrace.apps.safety import comparators
 from caretrace.apps.safety.config import ModelConfig, SafetyConfig

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from cases import Case, run, say
-from safety import markdown
+from safety_table import markdown
 
 from caretrace.application.run import Run
 from caretrace.apps.safety.reading import Kinds, read_whole

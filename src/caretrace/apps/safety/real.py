@@ -118,19 +118,13 @@ def read_attendances(file: Path, judged: Path | None) -> list[Part]:
     """Share of attendances of a major department beyond four hours next month; time parts training from the rest."""
     table = _stacked(file, judged, ("period", "org_code", "type", "attendances", "breaches", "admissions"))
     own = "org_code"
-    rows = (
-        table.filter((pl.col("type").cast(pl.String) == "1") & (pl.col("attendances") > 0))
-        .with_columns(date=pl.col("period").str.to_date())
-        .with_columns(month=pl.col("date").dt.year() * 12 + pl.col("date").dt.month())
-        .sort(own, "month")
-        .with_columns(rate=pl.col("breaches") / pl.col("attendances"))
-    )
-    past = [pl.col("rate").shift(back).over(own).alias(f"rate_{back}") for back in (1, 2, 11)]
+    rows = _rates(table)
+    past = {f"rate_{back}": pl.col("rate").shift(back).over(own) for back in (1, 2, 11)}
     # The row after is next month's only if no month is missing.
     follows = pl.col("month").shift(-1).over(own) == pl.col("month") + 1
     turn = 2 * np.pi * ((pl.col("month") + 1) % 12) / 12
     steps = rows.with_columns(
-        *past,
+        **past,
         england=pl.col("rate").mean().over("month"),
         volume=pl.col("attendances").log(),
         admitted=pl.col("admissions") / pl.col("attendances"),
@@ -156,6 +150,17 @@ def read_attendances(file: Path, judged: Path | None) -> list[Part]:
     )
     sequences = Sequences(TRUST, steps, numeric, (), ("breach",))
     return [_by_time(sequences, tuning=6, held_out=6, gap=0)]
+
+
+def _rates(table: pl.DataFrame) -> pl.DataFrame:
+    """Major departments (type 1) month by month, with the share beyond four hours."""
+    return (
+        table.filter((pl.col("type").cast(pl.String) == "1") & (pl.col("attendances") > 0))
+        .with_columns(date=pl.col("period").str.to_date())
+        .with_columns(month=pl.col("date").dt.year() * 12 + pl.col("date").dt.month())
+        .sort("org_code", "month")
+        .with_columns(rate=pl.col("breaches") / pl.col("attendances"))
+    )
 
 
 def read_arrivals(file: Path, judged: Path | None) -> list[Part]:
