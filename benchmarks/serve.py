@@ -83,16 +83,27 @@ async def measured(made: Path, path: Path, options: argparse.Namespace) -> list[
     """Throughput, latency and overload."""
     with running(start_bare(path / "bare.db")) as bare:
         floors, calm = await bounds(bare.port, options)
-    state = path / "state"
-    state.mkdir()
-    token = Tokens(state / "tokens.json").add("gateway", "clinician")
-    url = options.store or f"sqlite:///{state / 'ward.db'}"
-    with running(start_service(made, state, url)) as service:
-        say(f"service ready after {service.seconds:.1f} s")
-        cases = await throughput(service, token, url, options, floors)
-        cases += await latency(service, token, options, calm)
-        cases += await overload(service, token, options, cases[0].ours)
+    cases: list[Case] = []
+    for part in (throughput, steady):  # each with a ward of its own: beds of one would be silent in the other
+        state = path / part.__name__
+        state.mkdir()
+        token = Tokens(state / "tokens.json").add("gateway", "clinician")
+        url = options.store if options.store and part is throughput else f"sqlite:///{state / 'ward.db'}"
+        with running(start_service(made, state, url)) as service:
+            say(f"service ready after {service.seconds:.1f} s")
+            if part is throughput:
+                cases += await throughput(service, token, url, options, floors)
+            else:
+                cases += await steady(service, token, options, calm, cases[0].ours)
     return cases
+
+
+async def steady(
+    service: Service, token: str, options: argparse.Namespace, floors: dict[str, float], capacity: float
+) -> list[Case]:
+    """Latency, and then overload."""
+    cases = await latency(service, token, options, floors)
+    return cases + await overload(service, token, options, capacity)
 
 
 async def bounds(port: int, options: argparse.Namespace) -> tuple[dict[str, float], dict[str, float]]:

@@ -41,7 +41,7 @@ class LiveSettings:
     history_hours: float = 2.5
     rebuild_hours: float = 6.0
     commit_seconds: float = 1.0
-    snapshot_seconds: float = 20.0
+    snapshot_seconds: float = 60.0
     retain_seconds: float = 600.0
     most_samples: int = 50_000
     most_waiting: int = 12
