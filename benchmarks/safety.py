@@ -47,7 +47,7 @@ from caretrace.ingest import ingest
 
 CITY = OperationsConfig()
 LEARNED, JUDGED, HOURS = "learned", "judged", "hours"
-_FIRST_LANDMARK, _LANDMARK_STEP = 48, 61  # 61 hours visit every hour of the day in turn
+_FIRST_LANDMARK = 48  # steps without a common divisor with 24 visit every hour of the day
 
 
 def parser() -> argparse.ArgumentParser:
@@ -60,6 +60,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--judged", type=int, default=12, help="seed of the city that is judged on")
     made.add_argument(
         "--branches", type=int, default=30, help="futures per hour the oracle is asked; 0: none"
+    )
+    made.add_argument(
+        "--oracle-step", type=int, default=61, help="hours from one question to the oracle to the next"
     )
     made.add_argument("--replicates", type=int, default=500, help="of the bootstrap")
     made.add_argument("--threads", type=int, default=1)
@@ -225,7 +228,7 @@ def _oracle(options: argparse.Namespace) -> dict[str, dict[str, float]]:
     if not file.exists():
         say("asking the oracle")
         last = 24 * options.days - max(HORIZONS_HOURS)
-        hours = list(range(_FIRST_LANDMARK, last, _LANDMARK_STEP))
+        hours = list(range(_FIRST_LANDMARK, last, options.oracle_step))
         crisis_oracle(CITY, options.judged, hours, options.branches).write_parquet(file)
     table = pl.read_parquet(file)
     table = table.with_columns(
