@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
+_MOST_BYTES = 32 * 2**20  # of events that are kept: a large ward's are long
+
 
 class Event(NamedTuple):
     """One event.
@@ -40,6 +42,7 @@ class Broker:
     def __init__(self, keep: int, missed: Callable[[], Iterable[tuple[str, Any]]]) -> None:
         self._keep, self._missed = keep, missed
         self._events: list[Event] = []
+        self._bytes = 0
         self._next = 1
         self._end = 1  # ids from here on are not ours yet
         self._lock = threading.Lock()
@@ -83,8 +86,11 @@ class Broker:
         with self._lock:
             self._events.append(Event(self._next, ward, _frame(self._next, kind, body)))
             self._next += 1
-            if len(self._events) > 2 * self._keep:
-                del self._events[: self._keep]
+            self._bytes += len(self._events[-1].data)
+            if len(self._events) > 2 * self._keep or self._bytes > _MOST_BYTES:
+                gone = len(self._events) // 2
+                self._bytes -= sum(len(each.data) for each in self._events[:gone])
+                del self._events[:gone]
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._wake)
 
