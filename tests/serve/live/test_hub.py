@@ -239,7 +239,8 @@ def test_a_probe_that_is_off_is_a_technical_alarm_and_clears(url):
         hub = await started(url, raise_at={"sudden": 9e9}, now=START + 291)
         await send(hub, samples.take(~off), 50)
         await scored_all(hub)
-        found = await hub.alarms()
+        # The clock stands at the end of the recording, so that its beginning may look stale.
+        found = [alarm for alarm in await hub.alarms() if alarm["reason"] != "stale"]
         history = await hub.history(found[0]["id"])
         await hub.stop()
         return found, history
