@@ -158,7 +158,7 @@ def _verdict(
     options: argparse.Namespace, base: Fitted, learned: dict[str, Kinds], judged: Kinds, seed: int
 ) -> dict[str, Any]:
     """Fit one seed and judge it; read back if that was done before."""
-    file = options.work / f"seed-{seed}.json"
+    file = options.work / f"seed-{seed}-city-{options.judged}.json"
     if file.exists():
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
@@ -183,9 +183,14 @@ def _verdict(
     write_json(Run(folder).evaluation / "evaluation.json", found)
     found["shares"] = {kind: each.share for kind, each in fitted.finishes.items()}
     found["log"] = log
-    _keep_chances(options.work / f"chances-{seed}.parquet", judged[HOSPITAL], predictions[HOSPITAL])
+    _keep_chances(_chances(options, seed), judged[HOSPITAL], predictions[HOSPITAL])
     file.write_text(json.dumps(found), encoding="utf-8")
     return found
+
+
+def _chances(options: argparse.Namespace, seed: int) -> Path:
+    work: Path = options.work
+    return work / f"chances-{seed}-city-{options.judged}.parquet"
 
 
 def _fit(
@@ -235,7 +240,7 @@ def _oracle(options: argparse.Namespace) -> dict[str, dict[str, float]]:
         hour=(pl.col("hour_time") - pl.col("hour_time").min()) / 3600 + _FIRST_LANDMARK
     )
     reach = pl.sum_horizontal(f"p{level}" for level in range(CRISIS_LEVEL, 5))
-    chances = [pl.read_parquet(options.work / f"chances-{seed}.parquet") for seed in options.seeds]
+    chances = [pl.read_parquet(_chances(options, seed)) for seed in options.seeds]
     found = {}
     for ahead in HORIZONS_HOURS:
         target = f"crisis_{ahead}_h"

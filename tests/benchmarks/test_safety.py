@@ -47,7 +47,7 @@ def test_a_table_beside_comparators_and_the_oracle(tmp_path, monkeypatch, capsys
     # What the oracle says happened is what the audits of the dataset say.
     table, chances = (
         pl.read_parquet(tmp_path / "oracle-12.parquet"),
-        pl.read_parquet(tmp_path / "chances-0.parquet"),
+        pl.read_parquet(tmp_path / "chances-0-city-12.parquet"),
     )
     first = table["hour_time"].min()
     asked = table.filter(pl.col("horizon_hours") == 8).with_columns(
