@@ -70,6 +70,8 @@ def test_a_state_that_cannot_be_made_is_said(caretrace, tmp_path):
 
 
 def test_a_missing_extra_is_named(caretrace, tmp_path, monkeypatch):
+    # Imported anew without FastAPI; afterwards the package is again the one that everybody else has imported.
+    monkeypatch.setattr("caretrace.serve", sys.modules["caretrace.serve"])
     for name in [name for name in sys.modules if name.startswith("caretrace.serve")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "fastapi", None)

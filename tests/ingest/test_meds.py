@@ -223,6 +223,7 @@ def test_what_is_no_meds_dataset_is_refused(tmp_path, damage, message):
 
 
 @pytest.mark.parametrize("source", ["physionet-2012", "mimic-iv", "diabetes-130"])
+@pytest.mark.slow
 def test_a_dataset_of_ours_comes_out_as_it_went_in(tmp_path, source):
     ingest(source, source_mapping(source).folder / "sample" / "raw", tmp_path / "one", subjects_per_file=1)
     ingest("meds", tmp_path / "one", tmp_path / "two", subjects_per_file=2)

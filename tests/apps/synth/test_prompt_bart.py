@@ -226,6 +226,7 @@ def test_corruption_hits_its_share_and_spares_the_frame(kind):
     assert (token[2] == 9).all()  # the original stays
 
 
+@pytest.mark.slow
 def test_greedy_decoding_of_a_model_trained_with_the_fault_collapses():
     """Labels equal to inputs and greedy choices: the prototype wrote 31 of 6,985 codes. Ours, sampled, does not."""
     rng = np.random.default_rng(0)

@@ -114,6 +114,7 @@ def test_progress_is_passed_on(tmp_path):
 
 
 @pytest.mark.data
+@pytest.mark.slow
 def test_the_texts_of_the_mimic_iv_demo(tmp_path, caretrace_data):
     from caretrace.ingest import ingest
 
