@@ -13,10 +13,10 @@ from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.apps.synth.models.generator import Demographics
 from caretrace.apps.synth.models.latent import starting
 from caretrace.apps.synth.models.latent.calibration import calibrated
-from caretrace.apps.synth.models.latent.cells import Cells, groups_of_codes, sets_of
+from caretrace.apps.synth.models.latent.cells import Cells, curves_of_codes, groups_of_codes, sets_of
 from caretrace.apps.synth.models.latent.generator import LatentGenerator, fit_latent
 from caretrace.apps.synth.models.latent.model import MAX_RANK, LatentModel, Side
-from caretrace.apps.synth.models.latent.search import LatentConfig
+from caretrace.apps.synth.models.latent.search import Design, LatentConfig, Search
 from caretrace.apps.synth.models.latent.shrinkage import (
     CurveConfig,
     age_curves,
@@ -61,11 +61,13 @@ def side(codes, classes, group, cells, rng):
     return Side(
         codes=codes,
         group=group[codes],
+        curved=np.arange(len(codes)),
         rate=rng.gamma(2, 0.3, (classes, len(codes))),
-        curve=rng.gamma(4, 0.25, (groups, cells)),
+        curve=rng.gamma(4, 0.25, (len(codes), cells)),
         later=rng.uniform(0.3, 1, groups),
         kept=rng.uniform(0, 1, (2, groups)),
         again=rng.uniform(0.1, 1.5, (2, len(codes))),
+        recurs=rng.uniform(0.3, 2, (2, classes)),
     )
 
 
@@ -85,6 +87,7 @@ def wild(weight=(0.0, 1.0, 0.7, 0.2, 0.4), tail=0.1, masked=True, seed=0):
         who=np.log(rng.dirichlet(np.ones(KINDS), (201, 2))),
         reason=np.log(rng.dirichlet(np.ones(REASONS), (2, len(cells), KINDS))),
         stop=stop,
+        repeat=rng.uniform(0.1, 0.4, KINDS),
         sizes=SizeWeights(np.array(weight), tail),
     )
     return LatentGenerator(model, VOCABULARY, Demographics.of(histories([(50, 0, [{2}])])))
@@ -233,6 +236,7 @@ def two_kinds(n, seed, lasting=True):
     return Records(histories(people))
 
 
+@pytest.mark.slow
 def test_fitting_finds_the_classes():
     train, test = two_kinds(1500, 0), two_kinds(500, 1)
     config = LatentConfig(people=3, visits=3, starts=2, sample=800, iterations=12, sized=3, lasting=0.6)
@@ -249,6 +253,51 @@ def test_fitting_finds_the_classes():
     np.testing.assert_array_equal(same.log_likelihood(test), generator.log_likelihood(test))
 
 
+def test_visits_that_come_again_whole_are_found_and_drawn():
+    rng, share = np.random.default_rng(5), 0.3
+    people = []
+    for _ in range(600):
+        visits = [set()]
+        while len(visits) < 5:
+            fresh = set((2 + rng.choice(5, 2, replace=False)).tolist())  # codes that anybody may have
+            visits.append(visits[-1] if visits[-1] and rng.random() < share else fresh)
+        people.append((50, 0, visits[1:]))
+    train = Records(histories(people))
+    config = LatentConfig(people=1, visits=1, starts=1, iterations=12, sized=8, lasting=0.9)
+    generator, _ = fit_latent(train, train, VOCABULARY, config)
+    assert generator.model.repeat[0] == pytest.approx(share, abs=0.03)
+    n = 4000
+    drawn = generator.draw(Wanted(np.arange(n), np.full(n, 50), np.zeros(n, np.int64)), 1, SamplingConfig())
+    assert again(drawn.histories) == pytest.approx(again(train.histories), abs=0.03)
+    without = dataclasses.replace(generator, model=dataclasses.replace(generator.model, repeat=np.zeros(1)))
+    assert without.log_likelihood(train).mean() < generator.log_likelihood(train).mean() - 0.5
+
+
+def test_each_round_on_what_stays_is_better_than_the_last():
+    """Found at once, what codes and what classes do again made up for each other's lack, and went back and forth."""
+    rng = np.random.default_rng(4)
+    people = [
+        (60, n % 2, [{int(rng.integers(2, N))} | {2 + n % 3} for _ in range(5)])
+        for n in range(200)  # one code that always comes again, and one that need not
+    ]
+    learned = histories(people).with_codes_sorted()
+    settings = LatentConfig(people=2, visits=2)
+    search = Search(learned, Design.of(learned, VOCABULARY, settings, True), settings)
+    search.begin(0)
+    found = [search.round().mean() for _ in range(6)]
+    assert all(after > before - 0.02 for before, after in itertools.pairwise(found)), found
+    for each in search.model.sides:
+        assert (each.recurs > 0.2).all()
+        assert (each.recurs < 5).all()
+
+
+def again(h):
+    """Share of later visits with just the codes of the last one."""
+    codes = [tuple(each) for each in np.split(h.code, np.cumsum(h.code_count)[:-1])]
+    later = np.flatnonzero(h.visit_rank > 0)
+    return np.mean([codes[place] == codes[place - 1] for place in later])
+
+
 def test_lasting_codes_come_again():
     train = two_kinds(1500, 0).histories
     lasting = starting.lasting_codes(sets_of(train), np.arange(N), 0.6)
@@ -261,6 +310,33 @@ def test_codes_are_grouped_by_ccs():
     assert group["25000"] == group["25001"]  # 49, without complication
     assert group["25000"] != group["25010"]  # 50, with complications
     assert len({group[code] for code in ("LOCAL//1", "LOCAL//2", "<unk>", "4019")}) == 4
+
+
+def test_common_codes_have_a_curve_of_their_own():
+    group = curves_of_codes(np.array([0, 0, 1, 1, 2]), np.array([5, 300, 299, 2, 1000]), 300)
+    assert group[0] != group[1]
+    assert group[2] == group[3]
+    assert sorted(set(group.tolist())) == [0, 1, 2, 3]
+
+
+def test_a_common_code_says_how_old_somebody_is_whatever_its_like_say():
+    """Two codes of one CCS group, one of the young and one of the old."""
+    rng = np.random.default_rng(6)
+    young, old = VOCABULARY.number["25000"], VOCABULARY.number["25001"]
+    people = []
+    for n in range(800):
+        age = int(rng.integers(20, 90))
+        code = old if rng.random() < (age - 20) / 70 else young
+        people.append((age, n % 2, [{code}]))
+    train = Records(histories(people))
+    small = LatentConfig(people=1, visits=1, starts=1, iterations=6, calibrations=0)
+    lost = [
+        -fit_latent(train, train, VOCABULARY, dataclasses.replace(small, common=common))[0]
+        .log_likelihood(train)
+        .mean()
+        for common in (100, 10_000)
+    ]
+    assert lost[0] < lost[1] - 0.1
 
 
 def test_sizes_of_independent_codes_are_exact():
@@ -365,7 +441,8 @@ def test_it_says_what_it_cannot():
     with pytest.raises(ConfigError, match=r"latent.people: got 0"):
         LatentConfig(people=0)
     with pytest.raises(ConfigError, match=r"latent.sized"):
-        LatentConfig(sized=99)
+        LatentConfig(sized=-1)
+    assert LatentConfig(iterations=1).sized > 1  # few rounds need no second setting
     with pytest.raises(ConfigError, match=r"latent.lasting"):
         LatentConfig(lasting=2)
     empty = Records(histories([]))

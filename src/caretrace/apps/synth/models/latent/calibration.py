@@ -3,7 +3,7 @@
 Each rate of a class is drawn to those of its like, and classes, age curves, recurrence and sizes are found in turn.
 Each is a good estimate by itself; together they need not add up to how common a code is, which is known far better
 than any of them. So subjects of the training subjects' ages and sexes are drawn and counted, and every code, and
-every group of codes in each age band and sex, gets the factor that is missing, as far as counts say that one is
+every age curve in each age band and sex, gets the factor that is missing, as far as counts say that one is
 missing at all (`shrinkage.shrunk`: empirical Bayes). The principle is that of raking a table to known margins
 (Deming and Stephan 1940, Annals of Mathematical Statistics 11:427).
 """
@@ -62,7 +62,7 @@ def calibrated(model: LatentModel, train: Histories, rounds: int, times: int, se
         for side in model.sides:
             groups = len(side.later)
             counts = (found.new, drawn.new * code[:, None])
-            cell = _factor(*(_by_group(each[side.codes], side.group, groups) for each in counts))
+            cell = _factor(*(_by_group(each[side.codes], side.curved, len(side.curve)) for each in counts))
             pairs = (found.again, drawn.again)
             kept = _factor(*(_by_group(each[side.codes], side.group, groups) for each in pairs))
             sides.append(_scaled(side, code[side.codes], cell, again[side.codes], kept))

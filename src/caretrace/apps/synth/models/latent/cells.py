@@ -64,6 +64,12 @@ def groups_of_codes(vocabulary: Vocabulary) -> Ints:
     return np.array([order[name] for name in names])
 
 
+def curves_of_codes(group: Ints, count: Ints, common: int) -> Ints:
+    """`[code]`: number of its age curve: that of its group, or one of its own if it is common enough."""
+    own = np.where(count >= common, group.max(initial=-1) + 1 + np.arange(len(group)), group)
+    return np.unique(own, return_inverse=True)[1].astype(np.int64)
+
+
 def _group(code: str, category: int) -> tuple[int, int]:
     found = icd9.ccs(code)  # 0 for what is no ICD-9-CM code
     return (found, 0) if found else (0, category)

@@ -24,7 +24,7 @@ _TRIES_SHARPENED = 16  # of sharpened choices, which would be the same again
 _ROWS = 512  # visits drawn together
 _STEPS = 1 << 15  # addresses of a try
 _PERSON = 1 << 61  # address of a person's class
-_TURN, _REASON, _KEPT = (_STEPS - n for n in (1, 2, 3))  # addresses within a try, from its end
+_TURN, _REASON, _KEPT, _REPEAT = (_STEPS - n for n in (1, 2, 3, 4))  # addresses within a try, from its end
 _POINTS = 32  # of the process, drawn at a time
 _UNSEEN, _CERTAIN = -1, 40.0  # a state; a hazard that is as good as certain
 
@@ -115,20 +115,21 @@ class Drawing:
         chance = np.exp(self._model.reason[later, cell, state.kind[rows]])
         reason = self._choose(chance, uniform(self._seed, state.subject[rows], first + _REASON))
         hazard = self._hazards(state, rows, later, reason)
-        codes: list[Ints] = [np.zeros(0, np.int64)] * len(rows)
-        left = np.arange(len(rows))
+        again = self._again(state, rows, first)
+        last = (state.seen[rows] == LAST) & again[:, None]
+        codes = [np.flatnonzero(row) for row in last]
+        left = np.flatnonzero(~again)
         tries = _TRIES if self._config.plain else _TRIES_SHARPENED
         reach = hazard.cumsum(1)
         for attempt in range(tries):
+            if not len(left):
+                break
             base = first[left] + attempt * _STEPS
             found = self._sets(hazard[left], reach[left], state.subject[rows[left]], base)
             for place, chosen in zip(left.tolist(), found, strict=True):
                 codes[place] = chosen
             kept = self._model.sizes.of(np.array([len(each) for each in found]))
-            again = uniform(self._seed, state.subject[rows[left]], base + _KEPT) >= kept
-            left = left[again]
-            if not len(left):
-                break
+            left = left[uniform(self._seed, state.subject[rows[left]], base + _KEPT) >= kept]
         if not self._none_at_all:  # sharpened choices may leave nothing: then the likeliest code
             for place in left.tolist():
                 codes[place] = codes[place] if len(codes[place]) else hazard[place].argmax(keepdims=True)
@@ -136,6 +137,12 @@ class Drawing:
         visits = _Visits(rows, count, np.concatenate(codes))
         _see(state, visits)
         return visits
+
+    def _again(self, state: _State, rows: Ints, first: Ints) -> Bools:
+        """Whether a visit is the last one over again."""
+        chance = self._sharpened(self._model.repeat[state.kind[rows]])
+        drawn = uniform(self._seed, state.subject[rows], first + _REPEAT) < chance
+        return np.asarray(drawn & (state.visits[rows] > 0))
 
     def _sets(self, hazard: Floats, reach: Floats, subject: Ints, base: Ints) -> list[Ints]:
         """Codes of each row."""
@@ -168,7 +175,8 @@ class Drawing:
                 place, column = np.nonzero(seen == number)
                 place = again[place]
                 old = hazard[place, column]
-                new = side.again[number, column] + side.kept[number, side.group[column]] * old
+                new = side.again[number, column] * side.recurs[number, kind[place]]
+                new += side.kept[number, side.group[column]] * old
                 hazard[place, column] = new * self._model.allowed[side.codes[column], cell[place]]
             out[:, side.codes] = hazard
         if not self._config.plain:

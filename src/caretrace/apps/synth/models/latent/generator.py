@@ -25,7 +25,7 @@ from caretrace.evaluation.histories import Bools, Floats, Histories, Ints
 
 _BLOCK = 4000  # subjects judged together
 _CHECK = 5  # iterations between looks at the tuning subjects
-_SIDE = ("codes", "group", "rate", "curve", "later", "kept", "again")
+_SIDE = ("codes", "group", "curved", "rate", "curve", "later", "kept", "again", "recurs")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ class LatentGenerator:
             for part in _SIDE
         }
         out.update(edges=model.cells.edges, allowed=model.allowed, who=model.who, reason=model.reason)
-        out.update(stop=model.stop, sizes=model.sizes.weight)
+        out.update(stop=model.stop, repeat=model.repeat, sizes=model.sizes.weight)
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in out.items()}
 
     @classmethod
@@ -93,10 +93,14 @@ class LatentGenerator:
     ) -> LatentGenerator:
         """From what a bundle kept."""
         kept = {name: value.numpy() for name, value in state.items()}
+        kept.setdefault("repeat", np.zeros(len(kept["stop"])))  # bundles of before had none of these
+        for name in ("people", "visits"):
+            kept.setdefault(f"{name}.recurs", np.ones((2, len(kept[f"{name}.rate"]))))
+            kept.setdefault(f"{name}.curved", kept[f"{name}.group"])
         sides = [Side(*(kept[f"{name}.{part}"] for part in _SIDE)) for name in ("people", "visits")]
         model = LatentModel(
             Cells(kept["edges"]), kept["allowed"], sides[0], sides[1], who=kept["who"], reason=kept["reason"],
-            stop=kept["stop"], sizes=SizeWeights(kept["sizes"], settings["tail"]),
+            stop=kept["stop"], repeat=kept["repeat"], sizes=SizeWeights(kept["sizes"], settings["tail"]),
         )  # fmt: skip
         return cls(model, vocabulary, people)
 

@@ -37,6 +37,10 @@ _CLOSE = SHAPES[6:]  # codes of a group come again about equally often
 _YEARS = 3.0  # width of the kernel over age of classes of people
 _REASONS = 20.0  # visits that the usual reasons weigh in a class of people
 _STOPS = 10.0  # visits that the usual end weighs in a class of people
+_REPEATS = 20.0  # later visits that the usual share of those that are the last one over again weighs
+_ALONE = 50  # rounds of these alone
+_SURELY_FRESH = 1 - 1e-6
+LEAST_REPEAT = 1e-4  # where it begins; from 0 nothing would ever be found
 _SAMPLED = 3000  # visits that expected sizes are taken from
 _LEAST = 1e-12
 _LEAST_LEFT = 0.02  # of the exposure of a code, for each time it is there
@@ -59,14 +63,19 @@ class Tally:
         classes, columns = self.side.rate.shape
         groups = len(self.side.later)
         self.count, self.exposure = np.zeros((2, classes, columns))
-        self.by_cell = np.zeros((groups, 2, self.cells))
+        self.by_cell = np.zeros((len(self.side.curve), 2, self.cells))
         self.visits: dict[tuple[int, int], Floats] = {}
-        self.again, self.could_again = np.zeros((2, 2, columns))
+        # Per state, class and column: codes that came again of themselves, and how often they could have.
+        self.again, self.could_again = np.zeros((2, 2, classes, columns))
         self.kept, self.could_keep = np.zeros((2, 2, groups))
 
     def by_group(self, values: Floats) -> Floats:
         """`[group]` sums of `[column]`."""
         return np.bincount(self.side.group, values, len(self.side.later)).astype(np.float64)
+
+    def by_curve(self, values: Floats) -> Floats:
+        """`[curve]` sums of `[column]`."""
+        return np.bincount(self.side.curved, values, len(self.side.curve)).astype(np.float64)
 
 
 @dataclasses.dataclass(eq=False)
@@ -77,11 +86,13 @@ class Expected:
         people: `[subject, K]`.
         reason: `[visit, K, A]`, given the person's class.
         growth: `[visit, K, A]`.
+        fresh: `[visit, K]`, that it is not the last visit over again.
     """
 
     people: Floats
     reason: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
     growth: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
+    fresh: np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 
 
 def expect(model: LatentModel, data: Prepared, sharpness: float = 1.0) -> tuple[Expected, Floats]:
@@ -89,21 +100,23 @@ def expect(model: LatentModel, data: Prepared, sharpness: float = 1.0) -> tuple[
     visits, kinds, reasons = len(data.histories.code_count), len(model.stop), model.reason.shape[3]
     likelihood = np.zeros((visits, kinds))
     reason, growth = np.ones((2, visits, kinds, reasons), np.float32)
+    fresh = np.ones((visits, kinds), np.float32)
     for found in judge(model, data, sharpness):
         rows = found.group.visits
         likelihood[rows], reason[rows], growth[rows] = found.likelihood, found.reason, found.growth
+        fresh[rows] = found.fresh
     joint = of_people(model, data, likelihood)
     total = np.logaddexp.reduce(joint, axis=1)
     flat = sharpness * joint
     people = np.exp(flat - np.logaddexp.reduce(flat, axis=1)[:, None])
-    return Expected(people, reason, growth), total
+    return Expected(people, reason, growth, fresh), total
 
 
 def maximise(
     model: LatentModel, data: Prepared, expected: Expected, reasons: Reasons, curves: CurveConfig
 ) -> LatentModel:
     """Rates given classes."""
-    person = expected.people[data.histories.visit_subject]
+    person = expected.people[data.histories.visit_subject] * expected.fresh
     joint = expected.reason * person[:, :, None].astype(np.float32)
     grown = joint * expected.growth
     weight = (person, joint.sum(1, dtype=np.float64))
@@ -122,6 +135,7 @@ def maximise(
         who=_who(data, expected.people),
         reason=reasons.fit(by_group),
         stop=_stops(data, expected.people),
+        repeat=_repeats(model, data, expected),
     )
 
 
@@ -153,15 +167,15 @@ def count(model: LatentModel, data: Prepared, number: int, weight: Floats, reach
                 other, left = again * weigh - own, np.maximum(seen - again * less, 0)
                 exposed = exposed - seen + left * kept
                 counted = counted + own
-                tally.again[state] += other.sum(0)
-                tally.could_again[state] += left.sum(0)
+                tally.again[state] += other
+                tally.could_again[state] += left
                 tally.kept[state] += tally.by_group(own.sum(0))
                 tally.could_keep[state] += tally.by_group((left * hazard).sum(0))
         exposed = np.maximum(exposed, _LEAST_LEFT * here)
         counted = counted * model.allowed[side.codes, group.cell]  # what nobody may have teaches nothing
         tally.count += counted
         tally.exposure += exposed * side.factor(*where, model.allowed)
-        tally.by_cell[:, group.later, group.cell] += tally.by_group(counted.sum(0))
+        tally.by_cell[:, group.later, group.cell] += tally.by_curve(counted.sum(0))
         tally.visits[where] = tally.visits.get(where, np.zeros(1)) + exposed
     return tally
 
@@ -172,25 +186,33 @@ def _new_side(model: LatentModel, side: Side, tally: Tally, curves: CurveConfig)
     could = np.zeros(tally.by_cell.shape)
     for (rank, cell), exposed in tally.visits.items():
         may = model.allowed[side.codes, cell]
-        could[:, rank, cell] = tally.by_group((exposed * rate).sum(0) * may)
+        could[:, rank, cell] = tally.by_curve((exposed * rate).sum(0) * may)
     could = np.maximum(could, 0)
-    factor = np.stack([np.ones(groups), side.later], 1)
-    curve = np.ones((groups, tally.cells))
+    group_of = np.zeros(len(side.curve), np.int64)
+    group_of[side.curved] = side.group
+    factor = np.stack([np.ones(len(group_of)), side.later[group_of]], 1)
+    curve = np.ones(side.curve.shape)
     some = tally.by_cell.sum((1, 2)) > 0
     expected = (could * factor[:, :, None]).sum(1)
     curve[some] = age_curves(tally.by_cell.sum(1)[some], expected[some], model.cells.edges, curves)
-    at_later = (could[:, 1] * curve).sum(1)
-    often = tally.by_cell[:, 1].sum(1)
+    at_later, often = (
+        np.bincount(group_of, each[:, 1].sum(1), groups).astype(np.float64)
+        for each in (could * curve[:, None], tally.by_cell)
+    )
     later = shrunk(often, at_later, (often.sum() + 0.1) / (at_later.sum() + 0.1))
-    kept, again = np.empty_like(side.kept), np.empty_like(side.again)
+    kept, again, recurs = (np.empty_like(each) for each in (side.kept, side.again, side.recurs))
     for state in range(2):
         n, e = tally.kept[state], tally.could_keep[state]
         kept[state] = np.minimum(shrunk(n, e, (n.sum() + 0.1) / (e.sum() + 0.2)), 1.5)
-        n, e = tally.again[state], tally.could_again[state]
+        n, e = tally.again[state].sum(0), side.recurs[state] @ tally.could_again[state]
         mean = (n.sum() + 0.01) / (e.sum() + 0.2)
         usual = shrunk(tally.by_group(n), tally.by_group(e), mean)[side.group]
         again[state] = drawn_to(n, e, usual, likeliest_shape(n, e * usual, _CLOSE))
-    return dataclasses.replace(side, rate=rate, curve=curve, later=later, kept=kept, again=again)
+        # Given what codes do by now: both found at once would each make up for all that the other lacked.
+        recurs[state] = shrunk(tally.again[state].sum(1), tally.could_again[state] @ again[state], 1.0)
+    return dataclasses.replace(
+        side, rate=rate, curve=curve, later=later, kept=kept, again=again, recurs=recurs
+    )
 
 
 class Reasons:
@@ -228,7 +250,8 @@ class Reasons:
 
 def fit_sizes(model: LatentModel, data: Prepared, expected: Expected) -> SizeWeights:
     """What sizes are kept: those that came over those that would have come."""
-    observed = np.bincount(data.histories.code_count)
+    person = expected.people[data.histories.visit_subject] * expected.fresh
+    observed = np.bincount(data.histories.code_count, person.sum(1))
     old = model.sizes
     if old.simple:
         weight = np.full(len(observed), old.tail)
@@ -245,7 +268,7 @@ def fit_sizes(model: LatentModel, data: Prepared, expected: Expected) -> SizeWei
             share_of(side, sets.rows(rows), group, sized)
             for side, sets in zip(model.sides, data.sets, strict=True)
         )
-        likely = expected.people[data.histories.visit_subject[rows]][:, :, None] * expected.reason[rows]
+        likely = person[rows][:, :, None] * expected.reason[rows]
         likely = likely * (len(group.visits) / many)
         assert people.generating is not None
         assert visits.generating is not None
@@ -289,6 +312,24 @@ def _stops(data: Prepared, people: Floats) -> Floats:
     stop = np.clip((ended + _STOPS * usual) / (at + _STOPS), 1e-6, 1 - 1e-6)
     stop[0] = (h.visit_count == 0).mean() if len(h) else 0.0
     return np.ascontiguousarray(stop.T)
+
+
+def _repeats(model: LatentModel, data: Prepared, expected: Expected) -> Floats:
+    """`[K]`: how often a later visit is the last one over again.
+
+    Expectation and maximisation of this alone, classes of people as they are: what is said by the codes of a visit
+    that is like the last one does not change meanwhile, and alone it takes many rounds.
+    """
+    h, repeat = data.histories, model.repeat
+    many = expected.people[h.visit_subject[h.visit_rank > 0]].sum(0)
+    person = expected.people[h.visit_subject[data.same]]
+    fresh = np.minimum(expected.fresh[data.same].astype(np.float64), _SURELY_FRESH)
+    likelihood = fresh / (1 - fresh) * repeat / (1 - repeat)
+    for _ in range(_ALONE):
+        again = (person * repeat / (repeat + (1 - repeat) * likelihood)).sum(0)
+        usual = again.sum() / max(1.0, many.sum())
+        repeat = np.maximum((again + _REPEATS * usual) / (many + _REPEATS), LEAST_REPEAT)
+    return np.asarray(repeat)
 
 
 def _odds(part: Floats, whole: Floats) -> Floats:

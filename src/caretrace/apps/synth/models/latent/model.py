@@ -4,10 +4,14 @@ A person is of one class for good, a visit of one class of its own; given both, 
 Each code belongs to one *side*: codes that stay with people follow the class of the person, the others that of the
 visit. The hazard of a code is
 
-    rate[class, code] * curve[group of the code, age band and sex] * (later[group] at a later visit)
+    rate[class, code] * curve[of the code or its group, age band and sex] * (later[group] at a later visit)
 
-and its probability 1 - exp(-hazard). If an earlier visit had the code, its hazard is again[state, code] +
-kept[state, group] * hazard instead. The set is then kept with a chance that depends on its size (`sizes.py`).
+and its probability 1 - exp(-hazard). If an earlier visit had the code, its hazard is
+
+    again[state, code] * recurs[state, class] + kept[state, group] * hazard
+
+instead. The set is then kept with a chance that depends on its size (`sizes.py`). But with a chance of its class, a
+person comes again for exactly what the last visit was for.
 """
 
 from __future__ import annotations
@@ -18,7 +22,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from caretrace.apps.synth.codes.sequences import AGES
-from caretrace.apps.synth.models.latent.cells import Cells, Group, Sets, groups_of_visits, sets_of
+from caretrace.apps.synth.models.latent.cells import LAST, Cells, Group, Sets, groups_of_visits, sets_of
 from caretrace.apps.synth.models.latent.sizes import Complexes, SizeWeights, both, exchanged, generating
 from caretrace.evaluation.histories import Bools, Floats, Histories, Ints
 
@@ -35,24 +39,28 @@ class Side:
     Args:
         codes: `[column]`, their numbers.
         group: `[column]`, group of each.
+        curved: `[column]`, age curve of each: its own if it is common, else that of its group.
         rate: `[class, column]`.
-        curve: `[group, cell]`.
+        curve: `[curve, cell]`.
         later: `[group]`, factor at later visits.
         kept: `[state, group]`, part of the hazard that a code seen before still has.
         again: `[state, column]`, hazard that it has beside.
+        recurs: `[state, class]`, factor of `again`: in some visits much comes again together, in others nothing.
     """
 
     codes: Ints
     group: Ints
+    curved: Ints
     rate: Floats
     curve: Floats
     later: Floats
     kept: Floats
     again: Floats
+    recurs: Floats
 
     def factor(self, later: int, cell: int, allowed: Bools) -> Floats:
         """`[column]`: what multiplies the rates; `allowed` is `[code, cell]`."""
-        out = self.curve[self.group, cell] * allowed[self.codes, cell]
+        out = self.curve[self.curved, cell] * allowed[self.codes, cell]
         return np.asarray(out * self.later[self.group] if later else out)
 
     def hazards(self, later: int, cell: int, allowed: Bools) -> Floats:
@@ -63,8 +71,8 @@ class Side:
         """Per state, `[class, column]` of codes seen before."""
         may = allowed[self.codes, cell]
         first, second = (
-            (again + kept[self.group] * hazard) * may
-            for again, kept in zip(self.again, self.kept, strict=True)
+            (np.outer(recurs, again) + kept[self.group] * hazard) * may
+            for again, recurs, kept in zip(self.again, self.recurs, self.kept, strict=True)
         )
         return first, second
 
@@ -81,6 +89,7 @@ class LatentModel:
         who: `[age, sex, K]`, log probability of each class of people.
         reason: `[later, cell, K, A]`, log probability of each class of visits.
         stop: `[K, rank]`, probability that a history is over after so many visits.
+        repeat: `[K]`, probability that a later visit has just the codes of the last one.
         sizes: Chance that a visit of a size is kept.
     """
 
@@ -91,6 +100,7 @@ class LatentModel:
     who: Floats
     reason: Floats
     stop: Floats
+    repeat: Floats
     sizes: SizeWeights
 
     @property
@@ -107,11 +117,13 @@ class Prepared:
         histories: Codes sorted, each once.
         groups: Visits computed together.
         sets: Per side, what each visit has and had.
+        same: `[visit]`, whether it has just the codes of the visit before.
     """
 
     histories: Histories
     groups: list[Group]
     sets: tuple[Sets, Sets]
+    same: Bools
 
     @classmethod
     def of(cls, histories: Histories, cells: Cells, codes: tuple[Ints, Ints]) -> Prepared:
@@ -119,7 +131,9 @@ class Prepared:
         clean = histories.with_codes_sorted()
         whole = sets_of(clean)
         sets = whole.columns(codes[0]), whole.columns(codes[1])
-        return cls(clean, groups_of_visits(clean, cells), sets)
+        had, again = (each[LAST].sum(1) for each in (whole.seen, whole.again))
+        same = (clean.visit_rank > 0) & (had == again) & (again == clean.code_count)
+        return cls(clean, groups_of_visits(clean, cells), sets, same)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -188,12 +202,14 @@ class Judged:
         likelihood: `[visit, K]`, log probability of the codes given the class of the person.
         reason: `[visit, K, A]`, probability of each class of the visit given codes and person.
         growth: `[visit or 1, K, A]`, expected number of codes over what it would be if all sizes were kept.
+        fresh: `[visit, K]`, probability that it is not the last visit over again.
     """
 
     group: Group
     likelihood: Floats
     reason: Floats
     growth: Floats
+    fresh: Floats
 
 
 def judge(model: LatentModel, data: Prepared, sharpness: float = 1.0) -> Iterator[Judged]:
@@ -221,7 +237,21 @@ def judge(model: LatentModel, data: Prepared, sharpness: float = 1.0) -> Iterato
             each = each**sharpness
             whole = each.sum(2)
         each /= whole[:, :, None]
-        yield Judged(group, likelihood, each, codes / share / np.maximum(mean, _LEAST))
+        likelihood, fresh = _or_again(model, group, likelihood, data.same[group.visits])
+        yield Judged(group, likelihood, each, codes / share / np.maximum(mean, _LEAST), fresh)
+
+
+def _or_again(model: LatentModel, group: Group, likelihood: Floats, same: Bools) -> tuple[Floats, Floats]:
+    """`[visit, K]` each: log probability with visits that are the last one over again, and chance that one is not."""
+    fresh = np.ones(likelihood.shape)
+    if not group.later:
+        return likelihood, fresh
+    likelihood = likelihood + np.log1p(-model.repeat)
+    with np.errstate(divide="ignore"):
+        either = np.logaddexp(likelihood[same], np.log(model.repeat))
+    fresh[same] = np.exp(likelihood[same] - either)
+    likelihood[same] = either
+    return likelihood, fresh
 
 
 def visit_likelihoods(model: LatentModel, data: Prepared) -> Floats:

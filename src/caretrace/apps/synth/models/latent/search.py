@@ -16,8 +16,15 @@ from caretrace.apps.synth.codes import icd9
 from caretrace.apps.synth.codes.sequences import AGES
 from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.models.latent import starting
-from caretrace.apps.synth.models.latent.cells import Cells, groups_of_codes, sets_of
-from caretrace.apps.synth.models.latent.learning import Expected, Reasons, expect, fit_sizes, maximise
+from caretrace.apps.synth.models.latent.cells import Cells, curves_of_codes, groups_of_codes, sets_of
+from caretrace.apps.synth.models.latent.learning import (
+    LEAST_REPEAT,
+    Expected,
+    Reasons,
+    expect,
+    fit_sizes,
+    maximise,
+)
 from caretrace.apps.synth.models.latent.model import MAX_RANK, LatentModel, Prepared, Side
 from caretrace.apps.synth.models.latent.shrinkage import CurveConfig
 from caretrace.apps.synth.models.latent.sizes import SizeWeights
@@ -43,8 +50,10 @@ class LatentConfig:
         sample: Subjects that a beginning is tried on.
         starting: Rounds of expectation and maximisation of a beginning.
         iterations: Rounds on all subjects.
-        sized: Of them at the end, those that know what sizes of visits are kept.
+        sized: Of them at the end, those that know what sizes of visits are kept; all of them where there are fewer.
         lasting: Codes of a group that come again at the next visit more often than this follow the person.
+        common: Codes that training subjects have at least so often have an age curve of their own, others that of
+            their group.
         calibrations: Rounds at the very end that set right how common each code is (`calibration.py`); what comes of
             them is kept if tuning subjects are not less likely by it.
         calibrated_by: Subjects drawn for that, for each training subject and round.
@@ -52,25 +61,26 @@ class LatentConfig:
         curves: What age curves are like.
     """
 
-    people: int = 28
-    visits: int = 32
-    starts: int = 2
-    sample: int = 2000
+    people: int = 40
+    visits: int = 64
+    starts: int = 3
+    sample: int = 4000
     starting: int = 8
-    iterations: int = 22
-    sized: int = 2
+    iterations: int = 26
+    sized: int = 5
     lasting: float = 0.3
+    common: int = 300
     calibrations: int = 3
     calibrated_by: int = 3
     seed: int = 0
     curves: CurveConfig = dataclasses.field(default_factory=CurveConfig)
 
     def __post_init__(self) -> None:
-        for name in ("people", "visits", "starts", "sample", "starting", "iterations"):
+        for name in ("people", "visits", "starts", "sample", "starting", "iterations", "common"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"latent.{name}: got {getattr(self, name)}, it must be at least 1")
-        if not 0 <= self.sized <= self.iterations:
-            raise ConfigError(f"latent.sized: got {self.sized}; give 0 to {self.iterations}, the iterations")
+        if self.sized < 0:
+            raise ConfigError(f"latent.sized: got {self.sized}; give 0 or more rounds")
         if self.calibrations < 0 or self.calibrated_by < 1:
             raise ConfigError(
                 f"latent.calibrations {self.calibrations} must not be negative, "
@@ -88,6 +98,7 @@ class Design:
         cells: Age bands and sexes.
         allowed: `[code, cell]`, who may have what.
         group: `[code]`.
+        curved: `[code]`, number of its age curve.
         codes: Numbers of the codes that follow people, and of those that follow visits.
         empty: Whether visits without codes occur.
     """
@@ -95,6 +106,7 @@ class Design:
     cells: Cells
     allowed: Bools
     group: Ints
+    curved: Ints
     codes: tuple[Ints, Ints]
     empty: bool
 
@@ -105,22 +117,25 @@ class Design:
         cells, group = Cells.of(train, limits), groups_of_codes(vocabulary)
         allowed = cells.allowed(limits)
         lasting = starting.lasting_codes(sets_of(train), group, config.lasting)
+        curved = curves_of_codes(group, np.bincount(train.code, minlength=train.n_codes), config.common)
         codes = np.flatnonzero(lasting), np.flatnonzero(~lasting)
         some = allowed if masked else np.ones_like(allowed)
-        return cls(cells, some, group, codes, bool((train.code_count == 0).any()))
+        return cls(cells, some, group, curved, codes, bool((train.code_count == 0).any()))
 
     def model(self, people: int, visits: int) -> LatentModel:
         """A model that knows nothing yet."""
-        groups, cells = int(self.group.max()) + 1, len(self.cells)
+        groups, curves, cells = int(self.group.max()) + 1, int(self.curved.max()) + 1, len(self.cells)
         sides = [
             Side(
                 codes=codes,
                 group=self.group[codes],
+                curved=self.curved[codes],
                 rate=np.full((classes, len(codes)), 0.01),
-                curve=np.ones((groups, cells)),
+                curve=np.ones((curves, cells)),
                 later=np.ones(groups),
                 kept=np.full((2, groups), 0.5),
                 again=np.full((2, len(codes)), 0.1),
+                recurs=np.ones((2, classes)),
             )
             for codes, classes in zip(self.codes, (people, visits), strict=True)
         ]
@@ -132,6 +147,7 @@ class Design:
             who=np.zeros((AGES, 2, people)),
             reason=np.zeros((2, cells, people, visits)),
             stop=np.full((people, MAX_RANK + 1), 0.5),
+            repeat=np.full(people, LEAST_REPEAT),
             sizes=SizeWeights(np.array([float(self.empty)]), 1.0),
         )
 
@@ -170,7 +186,7 @@ class Search:
         whose = h.visit_subject
         visits = starting.clusters(passing, h.age[whose], h.sex[whose], config.visits, rng)
         reason = np.repeat(visits[:, None].astype(np.float32), config.people, axis=1)
-        self._expected = Expected(people, reason, np.ones_like(reason))
+        self._expected = Expected(people, reason, np.ones_like(reason), np.ones_like(reason[:, :, 0]))
 
     def learn(self, people: Floats, reason: Floats, *, sized: bool = False) -> None:
         """Rates given classes that are known, as a benchmark knows them.
@@ -180,9 +196,9 @@ class Search:
             reason: `[visit, A]`, probability of each class of visits.
             sized: Whether to learn what sizes of visits are kept.
         """
-        growth = expect(self.model, self._data)[0].growth
+        found = expect(self.model, self._data)[0]
         each = np.repeat(reason[:, None].astype(np.float32), people.shape[1], axis=1)
-        self._expected = Expected(people, each, growth)
+        self._expected = Expected(people, each, found.growth, found.fresh)
         self._improve(sized=sized)
 
     def round(self, sharpness: float = 1.0, *, sized: bool = False) -> Floats:
