@@ -1,4 +1,5 @@
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from caretrace.apps.vitals import training
 from caretrace.apps.vitals.config import CHARTED, MONITOR, DetectorConfig, GridConfig, VitalsConfig
 from caretrace.apps.vitals.detector.deviations import PATTERNS, deviate
 from caretrace.apps.vitals.detector.fitting import (
@@ -17,10 +19,19 @@ from caretrace.apps.vitals.detector.fitting import (
     teaching,
     usual_spread,
 )
-from caretrace.apps.vitals.detector.history import History, HistorySettings
+from caretrace.apps.vitals.detector.history import LEVEL, History, HistorySettings, longest
 from caretrace.apps.vitals.detector.material import KnownEvents
-from caretrace.apps.vitals.detector.network import LASTING, SUDDEN, Detector, Reading, residuals, surprise
-from caretrace.apps.vitals.detector.scoring import Scorer
+from caretrace.apps.vitals.detector.network import (
+    LASTING,
+    SUDDEN,
+    Detector,
+    Expected,
+    Reading,
+    covered,
+    residuals,
+    surprise,
+)
+from caretrace.apps.vitals.detector.scoring import RECONSTRUCTION, SURPRISE, Scorer
 from caretrace.apps.vitals.task import Recordings, grid_settings
 from caretrace.apps.vitals.training import fit_monitor
 from caretrace.config import load
@@ -120,7 +131,8 @@ def test_any_backbone_can_stand_in(backbone):
     batch, stream = mine.score(list(values)), mine.stream(2)
     for step in range(20):
         now = stream.step(values[:, :, step])
-        assert now["lasting"][1] == pytest.approx(batch[1].scores["lasting"][step], abs=1e-4)
+        for reason in ("lasting", SURPRISE, RECONSTRUCTION):
+            assert now[reason][1] == pytest.approx(batch[1].scores[reason][step], abs=1e-4)
 
 
 def test_what_won_on_tuning_stands_in_unless_a_backbone_is_named():
@@ -164,6 +176,91 @@ def test_what_gets_worse_scores_above_what_does_not(scorer):
     for subject in range(8):
         assert loud[subject]["lasting"][470:600].mean() > quiet[subject]["lasting"][470:600].mean() + 1
         assert loud[subject]["sudden"][452:458].max() > quiet[subject]["sudden"][452:458].max() + 1
+
+
+def test_a_reconstruction_cannot_see_the_value_it_is_asked_for(scorer):
+    """Nor the newest course of its channel: only the average over the longest scale and the spread about it."""
+    masked, history = scorer.detector.masked, scorer.history
+    before, values = torch.randn(5, history.n_features), torch.randn(5, 3)
+    middle, level = len(history.scales_seconds) + 1, len(history.scales_seconds) + 2
+    for channel in range(3):
+        others = [each for each in range(3) if each != channel]
+        changed, newest = values.clone(), before.clone()
+        changed[:, channel] = torch.tensor([9.0, -9.0, float("nan"), 0.0, 1.0])
+        newest[:, channel : history.n_features - 1 - 3 : 3] += (
+            1.0  # all but the slow spread and the time so far
+        )
+        newest[:, middle * 3 + channel] += 1 / LEVEL - 1  # as much as keeps the longest average
+        plain, other = masked(before, values), masked(newest, changed)
+        torch.testing.assert_close(other.mean[:, channel], plain.mean[:, channel], atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(other.log_scale[:, channel], plain.log_scale[:, channel])
+        assert (other.mean[:, others] - plain.mean[:, others]).abs().max() > 1e-3
+        longer = before.clone()
+        longer[:, level * 3 + channel] += LEVEL
+        assert (masked(longer, values).mean - plain.mean)[:, channel].abs().max() > 1e-3
+
+
+def test_the_longest_average_is_read_from_the_features():
+    values = np.random.default_rng(2).standard_normal((2, 3, 400)).astype(np.float32)
+    features = torch.from_numpy(History(HISTORY, 2).advance(values)).transpose(1, 2)
+    decay = np.exp(-10.0 / 3600)
+    weights = decay ** np.arange(399, -1, -1)
+    np.testing.assert_allclose(longest(features, 3)[:, -1], values @ weights / weights.sum(), atol=1e-4)
+
+
+def test_expectations_are_calibrated():
+    """Nine in ten values of others lie in the central 90 % of what was expected of them, by both readings."""
+    train = recordings(calm(subjects=60, steps=400))
+    scaler, history = usual_spread(train.stretches, CHANNELS), history_settings(train)
+    config = DetectorConfig(d_model=8, batches=500, batch_steps=256, deviations_per_day=0.5)
+    detector, _ = fit_detector(train, scaler, config, seed=0)
+    scaled = np.stack([scaler.transform(each) for each in calm(subjects=60, steps=400, seed=11)])
+    features = torch.from_numpy(History(history, 60).advance(scaled)).transpose(1, 2)
+    following = torch.from_numpy(scaled).transpose(1, 2)[:, 1:]
+    with torch.no_grad():
+        reading = detector(features, torch.zeros(features.shape[:2], dtype=torch.bool))
+        forecast = Expected(reading.mean[:, :-1], reading.log_scale[:, :-1])
+        reconstruction = detector.masked(features[:, :-1], following)
+    assert covered(forecast, following) == pytest.approx(0.9, abs=0.05)
+    assert covered(reconstruction, following) == pytest.approx(0.9, abs=0.05)
+    assert covered(forecast._replace(log_scale=forecast.log_scale - 1), following) < 0.7
+
+
+def test_a_slow_drift_surprises_a_reconstruction_and_no_forecast(scorer):
+    values = calm(subjects=8, steps=900, seed=4)
+    drifting = values.copy()
+    drifting[:, 0, 300:] += np.linspace(0, 30, 600)
+    quiet, loud = (
+        {
+            name: np.mean([each.scores[name][-100:] for each in scorer.score(list(shown))])
+            for name in (SURPRISE, RECONSTRUCTION)
+        }
+        for shown in (values, drifting)
+    )
+    assert loud[RECONSTRUCTION] - quiet[RECONSTRUCTION] > 1.0
+    assert loud[RECONSTRUCTION] - quiet[RECONSTRUCTION] > 2 * (loud[SURPRISE] - quiet[SURPRISE])
+
+
+def test_what_raises_alarms_is_chosen_on_deviations_of_tuning_subjects_alone(monkeypatch):
+    """`auto` takes the score that finds most of what was put into tuning recordings; nobody's truth changes that."""
+    asked = []
+
+    def volume(truth, scores, window, owner):
+        asked.append(len(owner))
+        return types.SimpleNamespace(pr=[0.1, 0.2, 0.3, 0.4, 0.2, 0.3][len(asked) - 1])
+
+    monkeypatch.setattr(training, "volumes", volume)
+    quick = ["document.fitted=false", "detector.batches=4", "detector.d_model=8", "detector.batch_steps=64"]
+    learned, tuned = recordings(calm(subjects=2, steps=900)), recordings(calm(subjects=3, steps=700, seed=1))
+    nobody = Events(np.zeros(0, np.int64), np.zeros(0), np.zeros(0))
+    designs = []
+    for events in (nobody, Events(np.array([0]), np.array([100.0]), np.array([900.0]))):
+        fitted = fit_monitor(load(VitalsConfig, None, quick), learned, tuned, events, None, lambda *_: None)
+        designs.append(fitted.monitor.design)
+        assert fitted.found["design"] == designs[-1]
+        assert set(fitted.monitor.thresholds) == {"evidence", "likelihood", "reconstruction"}
+    assert designs == ["reconstruction", "evidence"]
+    assert asked == [3 * 700] * 6
 
 
 def test_surprise_is_the_likelihood_of_a_student_t():

@@ -144,7 +144,8 @@ class DetectorConfig:
         batches: How many batches it learns from.
         batch_steps: Steps per batch, drawn at random; a backbone takes as many windows as hold them.
         learning_rate: Highest; it rises over the first batches and falls to 0.
-        forecast_weight: Of the forecast's negative log-likelihood beside the evidence's cross-entropy.
+        forecast_weight: Of the negative log-likelihoods of the forecast and of the masked reconstruction, beside the
+            evidence's cross-entropy.
         sudden_weight: Of the evidence of something sudden beside that of something lasting.
         deviations_per_day: Mean number of deviations put into a day of training; null takes 2 for monitors, 0.25 for
             charts.
@@ -256,9 +257,9 @@ class VitalsConfig:
     """Everything that can be set.
 
     Args:
-        design: `evidence`, the one we recommend; `likelihood`, the same network judged by its forecast alone; `auto`
-            takes whichever finds more of the deviations put into tuning recordings; `conv-lstm-autoencoder` is the
-            document's.
+        design: `evidence`, the one we recommend; `likelihood`, the same network judged by its forecast alone;
+            `reconstruction`, by what it makes of each channel from the others; `auto` takes whichever finds most of
+            the deviations put into tuning recordings; `conv-lstm-autoencoder` is the document's.
         grid: What is read.
         detector: The recommended model.
         document: The document's model.
@@ -269,7 +270,7 @@ class VitalsConfig:
         seed: Of everything random.
     """
 
-    design: Literal["auto", "evidence", "likelihood", "conv-lstm-autoencoder"] = "auto"
+    design: Literal["auto", "evidence", "likelihood", "reconstruction", "conv-lstm-autoencoder"] = "auto"
     grid: GridConfig = dataclasses.field(default_factory=GridConfig)
     detector: DetectorConfig = dataclasses.field(default_factory=DetectorConfig)
     document: DocumentConfig = dataclasses.field(default_factory=DocumentConfig)

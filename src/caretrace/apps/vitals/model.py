@@ -13,7 +13,7 @@ import numpy.typing as npt
 from caretrace.apps.vitals.config import Resolution, VitalsConfig
 from caretrace.apps.vitals.detector.history import HistorySettings
 from caretrace.apps.vitals.detector.network import REASONS, Detector
-from caretrace.apps.vitals.detector.scoring import SURPRISE, Scored, Scorer
+from caretrace.apps.vitals.detector.scoring import RECONSTRUCTION, SURPRISE, Scored, Scorer
 from caretrace.apps.vitals.drift import Reference
 from caretrace.apps.vitals.policy import Alarms, Scores, Thresholds, raise_alarms
 from caretrace.apps.vitals.task import Recordings
@@ -31,6 +31,7 @@ RISK = "risk"  # the one reason of the document's model
 REASONS_OF: Mapping[str, tuple[str, ...]] = {
     "evidence": REASONS,
     "likelihood": (SURPRISE,),
+    "reconstruction": (RECONSTRUCTION,),
     "conv-lstm-autoencoder": (RISK,),
 }
 TRAILING_SECONDS = 60.0  # of the surprise, at monitor resolution

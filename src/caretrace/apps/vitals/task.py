@@ -129,7 +129,7 @@ def collect(
     moments: list[npt.NDArray[np.int64]] = []
     known = 0.0
     for number, file in enumerate(files):
-        table = _measurements(file, codes)  # file by file: a subject stands in one, and all would be large
+        table = measurements(file, codes)  # file by file: a subject stands in one, and all would be large
         if len(table):
             moments.append(_moments(table))
             resolution = resolution or _resolution(config, table)
@@ -178,7 +178,13 @@ def _moments(table: pl.DataFrame) -> npt.NDArray[np.int64]:
     )
 
 
-def _measurements(file: Path, codes: dict[str, list[str]]) -> pl.DataFrame:
+def measurements(file: Path, codes: dict[str, list[str]]) -> pl.DataFrame:
+    """Measurements of the channels in one data file: whose, when, `CHANNEL`, value.
+
+    Args:
+        file: Parquet file of a dataset.
+        codes: Channel → its codes, from `channel_codes`.
+    """
     channel = {code: name for name, group in codes.items() for code in group}
     return (
         scan_file(file)

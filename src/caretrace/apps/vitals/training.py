@@ -16,10 +16,17 @@ from caretrace.application import Progress
 from caretrace.application.run import Run, describe
 from caretrace.apps.vitals.config import VitalsConfig
 from caretrace.apps.vitals.detector.deviations import deviate
-from caretrace.apps.vitals.detector.fitting import deviation_settings, fit_detector, teaching, usual_spread
+from caretrace.apps.vitals.detector.fitting import (
+    COVERED,
+    LOSSES,
+    deviation_settings,
+    fit_detector,
+    teaching,
+    usual_spread,
+)
 from caretrace.apps.vitals.detector.material import KnownEvents
 from caretrace.apps.vitals.detector.network import AUTO, LASTING, REASONS
-from caretrace.apps.vitals.detector.scoring import SURPRISE, Scorer
+from caretrace.apps.vitals.detector.scoring import RECONSTRUCTION, SURPRISE, Scorer
 from caretrace.apps.vitals.document.joint import Joint, Labelled
 from caretrace.apps.vitals.document.monitor import DocumentMonitor
 from caretrace.apps.vitals.drift import Reference
@@ -36,6 +43,8 @@ from caretrace.files import refuse_existing
 
 TITLE = "Alarms from vital signs"
 KNOWN_EVENTS = "known_events.parquet"
+# Designs that `auto` chooses from, by the score that goes on while somebody gets worse; the first of equals.
+COMPARED = {"evidence": REASONS[LASTING], "likelihood": SURPRISE, "reconstruction": RECONSTRUCTION}
 _THINNED = 20_000  # steps on which designs are compared
 
 
@@ -66,7 +75,7 @@ def train(
     known = read_known(file, learned, tuned)
     fitted = fit_monitor(config, learned, tuned, events, known, progress)
     monitor, found, log = fitted.monitor, fitted.found, fitted.log
-    metrics = {**{f"loss_{k}": log[-1][k] for k in ("sudden", "lasting", "forecast")}, **found}
+    metrics = {**{f"loss_{k}": log[-1][k] for k in LOSSES}, **found}
     run = Run(path)
     run.start(describe(APPLICATION, TITLE, dataset, None, to_dict(config), config.seed), dataset)
     lines = "".join(json.dumps(record) + "\n" for record in log)
@@ -139,6 +148,7 @@ def fit_monitor(
     progress("choosing thresholds on tuning subjects", 0, None)
     scorer = build_scorer(_empty(learned), scaler, detector)
     monitor, found = _tuned(config, tuned, scorer, document, events)
+    found |= {name: log[-1][name] for name in COVERED}
     if config.document.fused:
         progress("training the document's fusion", 0, None)
         rng = np.random.default_rng(config.seed + 2)
@@ -273,7 +283,7 @@ def _tuned(
     design = config.design
     if design == "auto":
         found = compare_designs(tuned, scorer, config)
-        design = "evidence" if found["vus_pr_evidence"] >= found["vus_pr_likelihood"] else "likelihood"
+        design = max(COMPARED, key=lambda name: found[f"vus_pr_{name}"])
     chosen: Thresholds = thresholds[design]
     found |= {
         "backbone": config.detector.backbone,
@@ -286,7 +296,7 @@ def _tuned(
 
 
 def compare_designs(tuned: Recordings, scorer: Scorer, config: VitalsConfig) -> dict[str, float]:
-    """VUS-PR of evidence and of likelihood on tuning recordings with deviations in them; no labels are needed."""
+    """VUS-PR of each of `COMPARED` on tuning recordings with deviations in them; no labels are needed."""
     rng = np.random.default_rng(config.seed + 1)
     deviated, labels = deviated_recordings(tuned, scorer.scaler, rng)
     scored = scorer.score([stretch.values for stretch in deviated])
@@ -294,9 +304,9 @@ def compare_designs(tuned: Recordings, scorer: Scorer, config: VitalsConfig) -> 
     truth = np.concatenate([each[::thin] for each in labels])
     owner = np.repeat(np.arange(len(labels)), [len(each[::thin]) for each in labels])
     if not 0 < truth.sum() < truth.size:
-        return {"vus_pr_evidence": 0.0, "vus_pr_likelihood": 0.0}
+        return {f"vus_pr_{name}": 0.0 for name in COMPARED}
     found = {}
-    for name, reason in (("evidence", REASONS[LASTING]), ("likelihood", SURPRISE)):
+    for name, reason in COMPARED.items():
         scores = np.concatenate([each.scores[reason][::thin] for each in scored])
         found[f"vus_pr_{name}"] = volumes(truth, scores, 6, owner).pr
     return found

@@ -61,11 +61,8 @@ ANY_UP = {"hr": 0.8, "spo2": 0.0, "resp": 0.8, "temp": 0.7}
 ANY_SIZE, ANY_TAKES_PART, ANY_FEWEST = 2.5, 0.6, 2
 PRESSURES = ("sbp", "dbp", "map")
 PRESSURE_FALLS, PRESSURE_RISE = 0.65, 0.4  # chance; share of the size when it rises instead
-SILENT, RESERVED, RESERVE = (
-    0.1,
-    0.5,
-    0.5,
-)  # chance not to answer, to hold out, and for how much of the ramp at most
+# Chance not to answer, to hold out, and for how much of the ramp at most.
+SILENT, RESERVED, RESERVE = 0.1, 0.5, 0.5
 SIZE_SPREAD = 0.35  # log sd between channels
 IRREGULAR = (0.3, 1.8)  # usual spreads; also of one in ten others
 HIGHEST_SPO2 = 100.0

@@ -23,7 +23,7 @@ from caretrace.apps.vitals.detector.material import (
     Teacher,
     Windows,
 )
-from caretrace.apps.vitals.detector.network import Detector, nll
+from caretrace.apps.vitals.detector.network import Detector, covered, nll
 from caretrace.apps.vitals.task import Recordings
 from caretrace.data.grid import ChannelScaler, Stretch
 from caretrace.errors import ConfigError
@@ -31,6 +31,8 @@ from caretrace.training.descent import DescentConfig, descend
 
 FloatArray = npt.NDArray[np.float32]
 Told = Callable[[dict[str, float]], None]
+LOSSES = ("sudden", "lasting", "forecast", "reconstruction")
+COVERED = ("covered_by_forecast", "covered_by_reconstruction")  # share within the central 90 %
 _VISITS = 2  # how often a step is learned from before other deviations are drawn
 _FEWEST_EPOCHS, _MOST_EPOCHS = 2, 60
 _SOME = 10  # known events, from which on they teach
@@ -156,8 +158,7 @@ def fit_detector(
         known: Known events of training and tuning subjects; used as `config.taught_by` says.
 
     Returns:
-        The detector in evaluation mode, and the losses of each epoch: `sudden`, `lasting` and `forecast` are those of
-        `tuning`.
+        The detector in evaluation mode, and the losses of each epoch: `LOSSES` and `COVERED` are those of `tuning`.
 
     Raises:
         CaretraceError: A loss is no longer a number.
@@ -195,7 +196,9 @@ class _Learner:
     ) -> None:
         self._detector, self._config = detector, config
         self._single = detector.backbone is None
-        self._weights = torch.tensor([config.sudden_weight, 1.0, config.forecast_weight])
+        self._weights = torch.tensor(
+            [config.sudden_weight, 1.0, config.forecast_weight, config.forecast_weight]
+        )
         how = teaching(config, known)
         usual = deviation_settings(train, scaler, config.deviations_per_day)
         beside = dataclasses.replace(usual, per_step=usual.per_step * _BESIDE)
@@ -223,22 +226,26 @@ class _Learner:
             yield material.portion(self._config.batch_steps, rng)
 
     def loss(self, portion: Portion) -> Tensor:
-        """Both kinds of evidence, and the forecast."""
-        return _losses(self._detector, portion) @ self._weights
+        """Both kinds of evidence, the forecast and the reconstruction."""
+        return _losses(self._detector, portion)[: len(LOSSES)] @ self._weights
 
     def tuning_loss(self) -> float:
         """The same on recordings that are not learned from."""
         losses = torch.stack([_losses(self._detector, portion) for portion in self._tuning]).mean(0)
-        self.found = dict(zip(("sudden", "lasting", "forecast"), losses.tolist(), strict=True))
-        return float(losses @ self._weights)
+        self.found = dict(zip((*LOSSES, *COVERED), losses.tolist(), strict=True))
+        # The reconstruction is linear and starts from 0: later is better for it, and it has no say in the epoch.
+        return float(losses[: len(LOSSES) - 1] @ self._weights[:-1])
 
 
 def _losses(detector: Detector, portion: Portion) -> Tensor:
-    """Cross-entropy of both kinds of evidence and the forecast's negative log-likelihood, [3]."""
+    """`LOSSES`, the latter two negative log-likelihoods per value; and `COVERED`."""
     reading = detector(portion.features, portion.padding)
     real = ~portion.padding
     evidence = F.binary_cross_entropy_with_logits(
         reading.evidence[real], portion.targets[real], reduction="none"
     ).mean(0)
     measured = (~torch.isnan(portion.following) & real[..., None]).sum().clamp(min=1)
-    return torch.cat([evidence, (nll(reading, portion.following).sum() / measured)[None]])
+    expected = reading, detector.masked(portion.features, portion.following)
+    misfits = [nll(each, portion.following).sum() / measured for each in expected]
+    shares = [covered(each, portion.following) for each in expected]
+    return torch.cat([evidence, torch.stack([*misfits, *shares])])

@@ -16,12 +16,14 @@ import dataclasses
 import numpy as np
 import numpy.typing as npt
 from scipy.signal import lfilter
+from torch import Tensor
 
 FloatArray = npt.NDArray[np.float32]
 DoubleArray = npt.NDArray[np.float64]
 
 _FLOOR = 1e-6  # of a sum of weights: nothing measured yet
 _CLIP = 8.0  # standard deviations
+LEVEL = 0.3  # what a level is multiplied by, to be as large as the other features
 _QUICK_SCALES = 2  # the quick spread is taken over so many times the shortest scale
 
 
@@ -43,6 +45,19 @@ class HistorySettings:
     def n_features(self) -> int:
         """Width of what `History.advance` gives."""
         return self.n_channels * (len(self.scales_seconds) + 6) + 1
+
+
+def longest(features: Tensor, n_channels: int) -> Tensor:
+    """The average over the longest scale of each channel, from what `History.advance` gives.
+
+    Args:
+        features: [..., feature].
+        n_channels: Signals.
+    """
+    # Five parts and the time so far from the end: averages[1] - averages[-1], then LEVEL * averages[1].
+    first = features.shape[-1] - 1 - 5 * n_channels
+    apart, level = (features[..., at : at + n_channels] for at in (first, first + n_channels))
+    return level / LEVEL - apart
 
 
 class History:
@@ -102,7 +117,7 @@ class History:
             *(finer - coarser for finer, coarser in steps),
             now - averages[-1],
             averages[1] - averages[-1],
-            0.3 * averages[1],
+            LEVEL * averages[1],
             weight,
             np.log(quick + 0.05),
             np.log(slow + 0.1),

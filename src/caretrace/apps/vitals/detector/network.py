@@ -1,9 +1,11 @@
 """The network: features of a subject's past → what comes next, and how much speaks for getting worse.
 
 Two readings of one hidden state. The *forecast* is a Student-t distribution of every channel's next value; how badly
-it fails says that something is new. The *evidence* is a log-odds, of something sudden and of something that goes on,
-learned from deviations put into recordings (`deviations.py`) or from known events. The features hold the past at
-several scales, so that no backbone is needed; one that keeps a state may stand between.
+it fails says that something is new. A drift over hours is foreseeable a step ahead, so beside it stands a *masked
+reconstruction* of each channel that does not know the channel's own newest course. The *evidence* is a log-odds, of
+something sudden and of something that goes on, learned from deviations put into recordings (`deviations.py`) or from
+known events. The features hold the past at several scales, so that no backbone is needed; one that keeps a state may
+stand between.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from caretrace.apps.vitals.config import DetectorConfig
+from caretrace.apps.vitals.detector.history import longest
 from caretrace.backbones import build_backbone
 
 SUDDEN, LASTING = 0, 1  # places in the evidence
@@ -24,6 +27,7 @@ AUTO = "auto"  # resolved by the recordings before fitting; by itself as below
 NO_BACKBONE = "none"  # each step by itself
 FREEDOM = 4.0  # of the Student-t: artefacts are far out, and must not frighten the scale
 _SMALLEST_LOG_SCALE = -4.0
+_CENTRAL = 2.131847  # 95 % quantile of a Student-t of `FREEDOM`
 
 
 class Reading(NamedTuple):
@@ -38,6 +42,59 @@ class Reading(NamedTuple):
     evidence: Tensor
     mean: Tensor
     log_scale: Tensor
+
+
+class Expected(NamedTuple):
+    """A Student-t distribution of every channel's value at each step.
+
+    Args:
+        mean: [..., channel], standardised.
+        log_scale: [..., channel], logarithm of its scale.
+    """
+
+    mean: Tensor
+    log_scale: Tensor
+
+
+class Masked(nn.Module):
+    """Each channel now, by the other channels now and the past, its own newest course masked.
+
+    Of a channel's own past only the average over the longest scale and the spread about it are shown, as they were a
+    step before; of the other channels everything, this step included. Linear, and each value has its own scale.
+
+    Args:
+        n_features: Width of a step.
+        n_channels: Signals.
+    """
+
+    shown: Tensor
+
+    def __init__(self, n_features: int, n_channels: int) -> None:
+        super().__init__()
+        self.n_channels = n_channels
+        features, channels = torch.arange(n_features), torch.arange(n_channels)
+        spread = (features >= n_features - 1 - n_channels) & (features < n_features - 1)
+        owner = torch.cat([features % n_channels, channels, channels, channels])
+        owner[n_features - 1] = -1  # for how long there have been steps
+        free = torch.cat([spread, torch.arange(3 * n_channels) < n_channels])
+        others = owner != channels[:, None]
+        self.register_buffer("shown", (others | free).repeat(2, 1).float(), persistent=False)
+        # From 0, so that nothing else is drawn differently for it.
+        self.weight = nn.Parameter(torch.zeros(2 * n_channels, len(owner)))
+        self.bias = nn.Parameter(torch.zeros(2 * n_channels))
+
+    def forward(self, before: Tensor, values: Tensor) -> Expected:
+        """What each value should be.
+
+        Args:
+            before: [..., feature], of the step before.
+            values: [..., channel], standardised; NaN where nothing was measured.
+        """
+        measured = ~torch.isnan(values)
+        seen = [before, longest(before, self.n_channels), torch.nan_to_num(values), measured.to(before.dtype)]
+        found = F.linear(torch.cat(seen, -1), self.weight * self.shown, self.bias)
+        mean, log_scale = found.chunk(2, -1)
+        return Expected(mean, log_scale.clamp(min=_SMALLEST_LOG_SCALE))
 
 
 class Detector(nn.Module):
@@ -73,6 +130,7 @@ class Detector(nn.Module):
         )
         # Without a backbone the forecast reads the features themselves, so that it and the evidence do not compete.
         self.forecast = nn.Linear(n_features if self.backbone is None else read, 2 * n_channels)
+        self.masked = Masked(n_features, n_channels)
 
     def forward(
         self, features: Float[Tensor, "batch step feature"], padding_mask: Bool[Tensor, "batch step"]
@@ -108,25 +166,31 @@ def surprise(reading: Reading, values: Tensor) -> Tensor:
     Returns:
         [batch, step, channel]; 0 where nothing was measured, and at the first step.
     """
-    before = Reading(*(part[:, :-1] for part in reading))
+    before = Expected(reading.mean[:, :-1], reading.log_scale[:, :-1])
     return F.pad(nll(before, values[:, 1:]), (0, 0, 1, 0))
 
 
-def nll(reading: Reading, following: Tensor) -> Tensor:
-    """Negative log-likelihood of what follows each step, nats; 0 where nothing was measured.
+def nll(expected: Expected | Reading, values: Tensor) -> Tensor:
+    """Negative log-likelihood of values under what was expected of them, nats; 0 where nothing was measured.
 
     Args:
-        reading: [...].
-        following: [..., channel], standardised values one step later; NaN where nothing was measured.
+        expected: [...].
+        values: [..., channel], standardised; NaN where nothing was measured.
     """
-    residual = (torch.nan_to_num(following) - reading.mean) * torch.exp(-reading.log_scale)
+    residual = (torch.nan_to_num(values) - expected.mean) * torch.exp(-expected.log_scale)
     constant = (
         torch.lgamma(torch.tensor(FREEDOM / 2))
         - torch.lgamma(torch.tensor((FREEDOM + 1) / 2))
         + 0.5 * torch.log(torch.tensor(FREEDOM * torch.pi))
     )
-    loss = (FREEDOM + 1) / 2 * torch.log1p(residual.square() / FREEDOM) + reading.log_scale + constant
-    return loss.masked_fill(torch.isnan(following), 0.0)
+    loss = (FREEDOM + 1) / 2 * torch.log1p(residual.square() / FREEDOM) + expected.log_scale + constant
+    return loss.masked_fill(torch.isnan(values), 0.0)
+
+
+def covered(expected: Expected | Reading, values: Tensor) -> Tensor:
+    """Share of the measured values that lie in the central 90 % of what was expected: .90 where it is calibrated."""
+    residual = ((values - expected.mean) * torch.exp(-expected.log_scale)).abs()
+    return (residual <= _CENTRAL).sum() / (~torch.isnan(values)).sum().clamp(min=1)
 
 
 def residuals(reading: Reading, values: Tensor) -> Tensor:

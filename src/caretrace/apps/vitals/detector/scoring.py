@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from scipy.signal import lfilter
+from torch import Tensor
 
 from caretrace.apps.vitals.detector.history import History, HistorySettings
-from caretrace.apps.vitals.detector.network import REASONS, Detector, Reading, residuals, surprise
+from caretrace.apps.vitals.detector.network import REASONS, Detector, Reading, nll, residuals, surprise
 from caretrace.data.grid import ChannelScaler
 
 FloatArray = npt.NDArray[np.float32]
-SURPRISE = "surprise"
+SURPRISE, RECONSTRUCTION = "surprise", "reconstruction"
 _TOGETHER = 32  # recordings scored side by side
 
 
@@ -41,7 +42,7 @@ class Scorer:
         detector: In evaluation mode.
         scaler: In the order of the channels.
         history: What is remembered.
-        trailing_seconds: Time constant of the running average of the forecast's surprise.
+        trailing_seconds: Time constant of the running average of how badly forecast and reconstruction fail.
     """
 
     detector: Detector
@@ -74,13 +75,20 @@ class Scorer:
         reading = self.detector(features.contiguous(), torch.arange(length) >= ends[:, None])
         shown = torch.from_numpy(padded).transpose(1, 2)
         apart = residuals(reading, shown).numpy()
-        loss = surprise(reading, shown).sum(-1).numpy()
+        misfit = nll(self.detector.masked(features[:, :-1], shown[:, 1:]), shown[:, 1:])
+        losses = {
+            SURPRISE: surprise(reading, shown).sum(-1).numpy(),
+            RECONSTRUCTION: F.pad(misfit.sum(-1), (1, 0)).numpy(),
+        }
         evidence = reading.evidence.numpy()
         return [
             Scored(
                 {
                     **{name: evidence[i, :end, place] for place, name in enumerate(REASONS)},
-                    SURPRISE: Trailing(self.decay).advance(loss[i : i + 1, :end])[0],
+                    **{
+                        name: Trailing(self.decay).advance(loss[i : i + 1, :end])[0]
+                        for name, loss in losses.items()
+                    },
                 },
                 apart[i, :end].T,
             )
@@ -89,7 +97,7 @@ class Scorer:
 
     @property
     def decay(self) -> float:
-        """Weight of the past in the running average of the surprise."""
+        """Weight of the past in the running averages of the losses."""
         return float(np.exp(-self.history.step_seconds / self.trailing_seconds))
 
     def stream(self, n_subjects: int) -> Stream:
@@ -131,8 +139,8 @@ class Stream:
     def __init__(self, scorer: Scorer, n_subjects: int) -> None:
         self._scorer, self._state = scorer, None
         self._history = History(scorer.history, n_subjects)
-        self._before: Reading | None = None
-        self._trailing = Trailing(scorer.decay, n_subjects)
+        self._before: tuple[Reading, Tensor] | None = None
+        self._trailing = {name: Trailing(scorer.decay, n_subjects) for name in (SURPRISE, RECONSTRUCTION)}
 
     @torch.no_grad()
     def step(self, values: FloatArray) -> dict[str, FloatArray]:
@@ -149,14 +157,14 @@ class Stream:
         features = torch.from_numpy(self._history.advance(scaled[..., None])[..., 0])
         reading, self._state = self._scorer.detector.step(features, self._state)
         scores = {name: reading.evidence[:, place].numpy() for place, name in enumerate(REASONS)}
-        scores[SURPRISE] = self._trailing.advance(self._surprise(scaled)[:, None])[:, 0]
-        self._before = reading
+        for name, loss in self._losses(torch.from_numpy(scaled)).items():
+            scores[name] = self._trailing[name].advance(loss.sum(-1).numpy()[:, None])[:, 0]
+        self._before = reading, features
         return scores
 
-    def _surprise(self, scaled: FloatArray) -> FloatArray:
-        before: Any = self._before
-        if before is None:
-            return np.zeros(len(scaled), np.float32)
-        pair = Reading(*(torch.stack([part, part], 1) for part in before))
-        now = torch.from_numpy(scaled)
-        return surprise(pair, torch.stack([now, now], 1))[:, 1].sum(-1).numpy()
+    def _losses(self, now: Tensor) -> dict[str, Tensor]:
+        if self._before is None:
+            return dict.fromkeys(self._trailing, torch.zeros_like(now))
+        forecast, features = self._before
+        masked = self._scorer.detector.masked(features, now)
+        return {SURPRISE: nll(forecast, now), RECONSTRUCTION: nll(masked, now)}
