@@ -2,6 +2,7 @@
 
     caretrace bench safety -- --work build/safety
     caretrace bench safety -- --work build/safety --seeds 0 1 --days 112 --set model.backbone=mamba
+    caretrace bench safety -- --work build/varied --vary-staffing --seeds 0 --branches 0
 
 Cities, sequences, boosted trees and every seed's verdict stay in the folder, so that a call that was stopped goes on
 where it was. Beside every figure: the comparators on the same hours, and how well somebody could do who saw
@@ -16,11 +17,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
+import safety_false
+import safety_oracle
 import torch
 from cases import Case, run, say
-from safety_table import OURS, Table
+from safety_table import Table
 
 from caretrace import schema
 from caretrace.application.run import Run
@@ -28,26 +30,23 @@ from caretrace.apps.safety import comparators
 from caretrace.apps.safety.application import APPLICATION
 from caretrace.apps.safety.config import SafetyConfig
 from caretrace.apps.safety.evaluate import judge
-from caretrace.apps.safety.finishing import CRISIS_LEVEL, RECALL
-from caretrace.apps.safety.hospital_steps import CRISIS
 from caretrace.apps.safety.learning import fit_ensemble
 from caretrace.apps.safety.lending import with_lent
 from caretrace.apps.safety.reading import Kinds, read_splits, read_whole
-from caretrace.apps.safety.sequences import HOSPITAL, HOUR, Scaling, Sequences
+from caretrace.apps.safety.sequences import HOSPITAL, Scaling, Sequences
 from caretrace.apps.safety.training import Fitted, finish, fit_comparators, predict_all, save_run
+from caretrace.apps.safety.training import load as read_run
 from caretrace.apps.safety.verdict import by_part, decision
 from caretrace.config import load
 from caretrace.dataset import Dataset
-from caretrace.evaluation.discrimination import auroc
 from caretrace.files import whole_folder, write_json
 from caretrace.hospital.operations import OperationsConfig, simulate_operations
 from caretrace.hospital.operations.ceilings import ceilings
-from caretrace.hospital.operations.oracle import HORIZONS_HOURS, crisis_oracle
+from caretrace.hospital.operations.config import VARIED, Trials
 from caretrace.ingest import ingest
 
 CITY = OperationsConfig()
 LEARNED, JUDGED, HOURS = "learned", "judged", "hours"
-_FIRST_LANDMARK = 48  # steps without a common divisor with 24 visit every hour of the day
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,10 +58,25 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--learned", type=int, default=11, help="seed of the city that is learned from")
     made.add_argument("--judged", type=int, default=12, help="seed of the city that is judged on")
     made.add_argument(
+        "--vary-staffing",
+        action="store_true",
+        help="the city that is learned from tries out other numbers of crews and nurses; give it a folder of its own",
+    )
+    made.add_argument(
         "--branches", type=int, default=30, help="futures per hour the oracle is asked; 0: none"
     )
     made.add_argument(
         "--oracle-step", type=int, default=61, help="hours from one question to the oracle to the next"
+    )
+    made.add_argument(
+        "--oracle-hours", type=int, nargs="*", default=[1, 8, 24], help="horizons the oracle is asked for"
+    )
+    made.add_argument(
+        "--oracle-hourly",
+        type=int,
+        nargs=2,
+        metavar=("FROM", "UNTIL"),
+        help="days in which the oracle is asked every hour, 8 h ahead, for its false warnings",
     )
     made.add_argument("--replicates", type=int, default=500, help="of the bootstrap")
     made.add_argument("--threads", type=int, default=1)
@@ -74,24 +88,31 @@ def bench(options: argparse.Namespace) -> list[Case]:
     """Every seed's verdict, and the figures over the seeds."""
     torch.set_num_threads(options.threads)
     config: SafetyConfig = load(SafetyConfig, None, options.set)
+    # What it learns from is read first: the city of a folder is made once.
+    trials = VARIED if options.vary_staffing else Trials()
+    learned_city = dataclasses.replace(CITY, trials=trials)
+    city(options.work, options.learned, options.days, learned_city)
     learned = with_lent(sequences(options.work, options.learned, options.days, config, LEARNED))
     judged = sequences(options.work, options.judged, options.days, config, JUDGED)[JUDGED]
     base = _with_comparators(options.work, learned, config)
     verdicts = [_verdict(options, base, learned, judged, seed) for seed in options.seeds]
-    oracle = _oracle(options)
+    chances = [pl.read_parquet(_chances(options, seed)) for seed in options.seeds]
+    oracle = _against_oracle(options, chances)
     raw = options.work / f"raw-{options.judged}"
     table = Table(verdicts, {name: each.value for name, each in ceilings(raw).items()}, oracle)
-    (options.work / "figures.md").write_text(table.markdown(), encoding="utf-8")
-    say(table.markdown())
+    false = [safety_false.table(chances, safety_oracle.WHO[1:]), *_false_of_oracle(options, chances)]
+    text = "\n\n".join([table.markdown(), *false]) + "\n"
+    (options.work / "figures.md").write_text(text, encoding="utf-8")
+    say(text)
     return table.cases()
 
 
-def city(work: Path, seed: int, days: int) -> Dataset:
-    """A simulated city as a dataset, made if it is not there yet."""
+def city(work: Path, seed: int, days: int, settings: OperationsConfig | None = None) -> Dataset:
+    """A simulated city as a dataset, made if it is not there yet; `CITY` by default."""
     raw, data = work / f"raw-{seed}", work / f"data-{seed}"
     if not raw.exists():
         say(f"simulating city {seed}")
-        simulate_operations(raw, CITY, days, seed)
+        simulate_operations(raw, settings or CITY, days, seed)
     if not data.exists():
         ingest("hospital-operations", raw, data)
     return Dataset(data)
@@ -163,12 +184,13 @@ def _verdict(
         found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
         return found
     say(f"seed {seed}")
-    descent = dataclasses.replace(base.config.descent, seed=seed)
-    config = dataclasses.replace(base.config, descent=descent)
-    fitted, log = _fit(base, config, learned)
     folder = options.work / f"run-{seed}"
-    dataset = city(options.work, options.learned, options.days)
-    save_run(folder, fitted, dataset, APPLICATION.title, log, {})
+    if not folder.exists():
+        descent = dataclasses.replace(base.config.descent, seed=seed)
+        made, log = _fit(base, dataclasses.replace(base.config, descent=descent), learned)
+        dataset = city(options.work, options.learned, options.days)
+        save_run(folder, made, dataset, APPLICATION.title, log, {})
+    fitted = read_run(Run(folder))
     predictions = predict_all(fitted, judged)
     say("  judging")
     found = judge(judged, predictions, replicates=options.replicates, seed=0)
@@ -182,8 +204,9 @@ def _verdict(
     found["decision"] = decision(judged, predictions)
     write_json(Run(folder).evaluation / "evaluation.json", found)
     found["shares"] = {kind: each.share for kind, each in fitted.finishes.items()}
-    found["log"] = log
-    _keep_chances(_chances(options, seed), judged[HOSPITAL], predictions[HOSPITAL])
+    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    found["log"] = [json.loads(line) for line in lines]
+    safety_oracle.keep_chances(_chances(options, seed), judged[HOSPITAL], predictions[HOSPITAL])
     file.write_text(json.dumps(found), encoding="utf-8")
     return found
 
@@ -213,62 +236,25 @@ def _fit(
     return finish(dataclasses.replace(base, config=config, members=members), learned[schema.TUNING]), log
 
 
-def _keep_chances(file: Path, hospital: Sequences, models: dict[str, dict[str, Any]]) -> None:
-    """Chance of a crisis, by hour and hospital, of ours and the trees: what the oracle is compared with."""
-    columns = {
-        f"{model} {target}": models[model][target][:, CRISIS_LEVEL:].sum(1)
-        for model in (OURS, comparators.TREES)
-        for target in CRISIS
-    }
-    hospital.steps.select(HOUR, "site", *CRISIS).with_columns(
-        pl.Series(name, value) for name, value in columns.items()
-    ).write_parquet(file)
-
-
-def _oracle(options: argparse.Namespace) -> dict[str, dict[str, float]]:
-    """Target → AUROC of the oracle, of ours (mean over seeds) and of the trees, at the hours the oracle was asked."""
+def _against_oracle(options: argparse.Namespace, chances: list[pl.DataFrame]) -> dict[str, dict[str, float]]:
+    """What `safety_oracle.against` finds; nothing where the oracle is not asked."""
     if not options.branches:
         return {}
-    file = options.work / f"oracle-{options.judged}.parquet"
-    if not file.exists():
-        say("asking the oracle")
-        last = 24 * options.days - max(HORIZONS_HOURS)
-        hours = list(range(_FIRST_LANDMARK, last, options.oracle_step))
-        crisis_oracle(CITY, options.judged, hours, options.branches).write_parquet(file)
-    table = pl.read_parquet(file)
-    table = table.with_columns(
-        hour=(pl.col("hour_time") - pl.col("hour_time").min()) / 3600 + _FIRST_LANDMARK
-    )
-    reach = pl.sum_horizontal(f"p{level}" for level in range(CRISIS_LEVEL, 5))
-    chances = [pl.read_parquet(_chances(options, seed)) for seed in options.seeds]
-    found = {}
-    for ahead in HORIZONS_HOURS:
-        target = f"crisis_{ahead}_h"
-        asked = table.filter(pl.col("horizon_hours") == ahead).with_columns(said=reach)
-        each = [_beside(asked, one, target) for one in chances]
-        found[target] = {name: float(np.mean([one[name] for one in each])) for name in each[0]}
-    return found
+    hours = safety_oracle.spread(options.days, options.oracle_step, options.oracle_hours)
+    asked = options.work, CITY, options.judged, hours, options.branches, options.oracle_hours
+    return safety_oracle.against(safety_oracle.ask(*asked), chances)
 
 
-def _beside(asked: pl.DataFrame, chances: pl.DataFrame, target: str) -> dict[str, float]:
-    both = asked.join(chances.drop_nulls(target).filter(pl.col(target).is_not_nan()), on=["hour", "site"])
-    crisis = (both["level"] >= CRISIS_LEVEL).to_numpy()
-    names = {"oracle": "said", OURS: f"{OURS} {target}", comparators.TREES: f"{comparators.TREES} {target}"}
-    found: dict[str, float] = {}
-    if not crisis.any():  # too few hours were asked for
-        found = dict.fromkeys((*names, *(f"{name} precision" for name in names)), float("nan"))
-        names = {}
-    for name, column in names.items():
-        said = both[column].to_numpy()
-        found[name] = auroc(crisis, said)
-        found[f"{name} precision"] = _precision(crisis, said)
-    return {**found, "hours": float(len(both)), "crises": float(crisis.sum())}
-
-
-def _precision(crisis: np.ndarray[Any, Any], said: np.ndarray[Any, Any]) -> float:
-    """Share of the warned hours that are right, where warnings reach `RECALL` of the crises."""
-    reached = np.sort(said[crisis])[::-1][int(np.ceil(RECALL * crisis.sum())) - 1]
-    return float(crisis[said >= reached].mean())
+def _false_of_oracle(options: argparse.Namespace, chances: list[pl.DataFrame]) -> list[str]:
+    """A table of false warnings in the days in which the oracle was asked every hour, its own among them."""
+    if not options.branches or not options.oracle_hourly:
+        return []
+    first, until = options.oracle_hourly
+    hours = list(range(24 * first, 24 * until))
+    ahead = [safety_false.AHEAD]
+    asked = safety_oracle.ask(options.work, CITY, options.judged, hours, options.branches, ahead)
+    both = [safety_oracle.beside(asked, one, safety_false.AHEAD) for one in chances]
+    return [safety_false.table(both, safety_oracle.WHO)]
 
 
 if __name__ == "__main__":

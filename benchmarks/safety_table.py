@@ -74,7 +74,8 @@ class Table:
             "caretrace",
             "seeds",
             *self.models(),
-            "difference to trees",
+            "less trees",
+            "less linear",
             "knows the latent state",
         ]
         rows = [self._row(name) for name in self.figures]
@@ -84,15 +85,6 @@ class Table:
         low, high = (float(np.mean(self.each(OURS, name, part))) for part in ("low", "high"))
         each = self.each(OURS, name)
         others = self.others(name)
-        paired = [one["paired"][comparators.TREES].get(name) for one in self.verdicts]
-        found = [one for one in paired if one]
-        difference = (
-            "{:+.4f} [{:+.4f}, {:+.4f}]".format(
-                *(float(np.mean([one[part] for one in found])) for part in ("difference", "low", "high"))
-            )
-            if found
-            else ""
-        )
         target = name.rsplit("_", 1)[0]
         ceiling = self.ceilings.get(target) if name.endswith(("r2", "auroc")) else None
         return [
@@ -100,9 +92,18 @@ class Table:
             f"{self.value(OURS, name):.4f} [{low:.4f}, {high:.4f}]",
             f"{min(each):.4f}–{max(each):.4f}",
             *(f"{others[model]:.4f}" if model in others else "" for model in self.models()),
-            difference,
+            *(self._difference(model, name) for model in (comparators.TREES, comparators.LINEAR)),
             "" if ceiling is None else f"{ceiling:.3f}",
         ]
+
+    def _difference(self, model: str, name: str) -> str:
+        """Ours less a comparator, mean over the seeds, with the interval."""
+        paired = [one["paired"].get(model, {}).get(name) for one in self.verdicts]
+        found = [one for one in paired if one]
+        if not found:
+            return ""
+        parts = [float(np.mean([one[part] for one in found])) for part in ("difference", "low", "high")]
+        return "{:+.4f} [{:+.4f}, {:+.4f}]".format(*parts)
 
     def _warnings(self) -> str:
         rows = []
@@ -110,29 +111,18 @@ class Table:
             for target in self.verdicts[0]["warnings"][model]:
                 found = [one["warnings"][model][target] for one in self.verdicts]
                 names = ("recall", "false_per_week", "precision", "lead_hours")
-                rows.append(
-                    [
-                        model,
-                        target,
-                        *(f"{np.mean([one[name] or 0.0 for one in found]):.2f}" for name in names),
-                    ]
-                )
+                rows.append([model, target, *(over_seeds([one[name] for one in found]) for name in names)])
         head = ["model", "target", "recall", "false warnings a week and hospital", "precision", "lead, h"]
         return markdown(head, rows)
 
     def _against_oracle(self) -> str:
         who = ("oracle", OURS, comparators.TREES)
-        rows = [
-            [
-                target,
-                *(f"{found[name]:.3f}" for name in who),
-                f"{100 * found[OURS] / found['oracle']:.1f} %",
-                *(f"{found[f'{name} precision']:.2f}" for name in who),
-                f"{found['hours']:.0f}",
-                f"{found['crises']:.0f}",
-            ]
-            for target, found in self.oracle.items()
-        ]
+        rows = []
+        for target, found in self.oracle.items():
+            cells = [_with_interval(found, name, 3) for name in who]
+            cells += [_with_interval(found, "kept", 3)]
+            cells += [_with_interval(found, f"{name} precision", 2) for name in who]
+            rows.append([target, *cells, f"{found['hours']:.0f}", f"{found['crises']:.0f}"])
         head = ["target", *(f"AUROC {name}" for name in who), "ours of the oracle's"]
         head += [f"precision at recall {RECALL}, {name}" for name in who]
         return markdown([*head, "hours", "crises"], rows)
@@ -151,6 +141,20 @@ class Table:
             for kind, target in kinds
         ]
         return markdown(["share of", *READINGS], rows)
+
+
+def _with_interval(found: dict[str, float], name: str, digits: int) -> str:
+    value, low, high = (f"{found[key]:.{digits}f}" for key in (name, f"{name} low", f"{name} high"))
+    return f"{value} [{low}, {high}]"
+
+
+def over_seeds(values: list[float | None]) -> str:
+    """Mean, and the range where seeds differ; nothing where no seed has a number."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return ""
+    mean, low, high = f"{np.mean(known):.2f}", f"{min(known):.2f}", f"{max(known):.2f}"
+    return mean if low == high else f"{mean} ({low}–{high})"
 
 
 def markdown(head: list[str], rows: list[list[str]]) -> str:

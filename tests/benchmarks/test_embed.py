@@ -38,6 +38,7 @@ def test_the_other_way_stops_in_time(tmp_path):
     assert done <= 1
 
 
+@pytest.mark.slow
 def test_every_figure_is_there_without_any_data(monkeypatch):
     import embed
 

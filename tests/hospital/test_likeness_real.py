@@ -56,6 +56,7 @@ def test_simulated_stays_are_measured_about_as_often(
     assert max(abs(value) for value in difference.values()) < 0.15, difference
 
 
+@pytest.mark.slow
 def test_arrivals_over_the_day_and_from_day_to_day(caretrace_data: Path) -> None:
     visits = likeness.city_tables(OperationsConfig(start="2023-03-01"), 84, 2, ("visits",))["visits"]
     admitted = visits.filter(pl.col("disposition").is_in(["ward", "intensive care"]))

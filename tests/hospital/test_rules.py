@@ -237,6 +237,7 @@ def spread(y: np.ndarray) -> float:
     return float(np.sqrt((dead + alive + 1) / (12 * dead * alive)))
 
 
+@pytest.mark.slow
 def test_a_decoy_tells_nothing_that_its_cause_does_not(tmp_path: Path) -> None:
     # A weak rule: with a strong one, nothing is left to be told once the cause is known.
     stays = planted(tmp_path / "raw", "decoy", subjects=2000, planted_strength=3.0, oracle_replicates=1).stays

@@ -44,6 +44,15 @@ def command(
             "May be given more than once; truth/rule_events.parquet lists what was planted.",
         ),
     ] = None,
+    vary_staffing: Annotated[
+        bool,
+        typer.Option(
+            "--vary-staffing",
+            help="The city tries things out: every fortnight 0 to 20 more ambulances, and in each hospital 0 to 3 more "
+            "nurses a shift and perhaps a discharge lounge, at random. From such a city a model can learn what "
+            "staffing does; truth/trials.parquet says what was tried.",
+        ),
+    ] = False,
     config: Annotated[
         Path | None, typer.Option(help="YAML file with settings, shaped like `simulation.json` of a run.")
     ] = None,
@@ -74,6 +83,8 @@ def command(
 
     A year of a city: `caretrace simulate raw --part operations --days 365`
 
+    A city to learn what-ifs from: `caretrace simulate raw --part operations --days 364 --vary-staffing`
+
     With planted rules: `caretrace simulate raw --rule single --set planted_strength=4`
 
     Against published numbers, one minute: `caretrace simulate --check`
@@ -85,8 +96,20 @@ def command(
     if out is None:
         raise typer.BadParameter("name the folder to make, or give --check", param_hint="OUT")
     lists = {"rules": rule, "parts": part}
-    overrides = [*(set_ or ()), *(f"{name}=[{', '.join(given)}]" for name, given in lists.items() if given)]
+    trials = _trials() if vary_staffing else []
+    overrides = [
+        *trials,
+        *(set_ or ()),
+        *(f"{name}=[{', '.join(given)}]" for name, given in lists.items() if given),
+    ]
     _write(console, out, config, overrides, {"subjects": subjects, "days": days, "seed": seed})
+
+
+def _trials() -> list[str]:
+    """What `--vary-staffing` stands for, as settings that `--set` may still change."""
+    from caretrace.hospital.operations.config import VARIED
+
+    return [f"operations.trials.{name}={value}" for name, value in dataclasses.asdict(VARIED).items()]
 
 
 def _write(

@@ -14,7 +14,7 @@ import pytest
 from caretrace.application.run import Run
 from caretrace.apps.safety import drivers
 from caretrace.apps.safety.board import Board, nedocs_words, open_board
-from caretrace.apps.safety.drivers import GROUPS, RAISES, predict_system_breakdown
+from caretrace.apps.safety.drivers import GROUPS, RAISES, Usual, predict_system_breakdown
 from caretrace.apps.safety.finishing import reach
 from caretrace.apps.safety.hospital_steps import CRISIS
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR
@@ -128,3 +128,47 @@ def test_a_run_says_the_same_after_it_was_read_back(run, board):
         np.testing.assert_array_equal(foresee(again, rows)[target], foresee(board.fitted, rows)[target])
     assert reach(foresee(again, rows)[CRISIS[0]]).shape == (len(rows.steps),)
     assert board.hospital.kind == HOSPITAL
+
+
+def test_one_reading_for_all_horizons_says_what_one_for_each_says(board):
+    """The board reads the hours once, and asks the usual once; the figures are those of the long way."""
+    hour = 400
+    rows = [number * board.hours.n_hours + hour for number in range(len(board.hours.sites))]
+    found = board.at(board.times[hour])
+    for place, ahead in enumerate((1, 8, 24)):
+        alone = predict_system_breakdown(
+            board.fitted, board.hospital, rows, ahead, most=5 if ahead == 8 else 0
+        )
+        for each, one in zip(found, alone, strict=True):
+            said = each["horizons"][place]
+            for name in ("probability", "low", "high"):
+                assert said[name] == pytest.approx(getattr(one, name), abs=1e-6)
+            assert (said["level"], said["warned"]) == (one.level, one.warned)
+            if ahead == 8:
+                assert [driver["words"] for driver in each["drivers"]] == [its.words for its in one.reasons]
+                effects = [its.effect for its in one.reasons]
+                assert [driver["effect"] for driver in each["drivers"]] == pytest.approx(effects, abs=1e-6)
+    whole = reach(foresee(board.fitted, board.hospital)[CRISIS[2]]).reshape(len(rows), -1)
+    first = hour - board.fitted.config.window_hours + 1
+    if first <= 0:  # the window begins with the recording, so the long way reads the same
+        for each, chances in zip(found, whole, strict=True):
+            past = [one["probability"] for one in each["hours"]]
+            assert past == pytest.approx(chances[hour - 23 : hour + 1].tolist(), abs=1e-5)
+
+
+def test_what_is_usual_is_computed_once_and_nobody_reads_staff(board, run, small_city, monkeypatch):
+    counted = []
+
+    class Counting(Usual):
+        def __init__(self, hospital):
+            counted.append(1)
+            super().__init__(hospital)
+
+    monkeypatch.setattr("caretrace.apps.safety.board.Usual", Counting)
+    monkeypatch.setattr(
+        "caretrace.apps.safety.reading.staff_sequences", lambda *_: pytest.fail("staff was read")
+    )
+    again = open_board(run, Dataset(small_city[1]))
+    assert again.at(again.times[300])[0]["horizons"] == again.at(again.times[300])[0]["horizons"]
+    assert again.at(again.times[200]) != again.at(again.times[300])
+    assert len(counted) == 1

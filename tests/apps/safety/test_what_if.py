@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+from caretrace.apps.safety.pathway_steps import PER_NURSE
 from caretrace.apps.safety.sequences import HOSPITAL, PATHWAY
-from caretrace.apps.safety.training import load
+from caretrace.apps.safety.training import foresee, load
 from caretrace.apps.safety.what_if import CREWS, LEVERS, NURSES, OUTCOMES, Weeks, effects, weeks
 from caretrace.files import write_json
 from caretrace.hospital.operations.ceilings import ceilings, explained, ranking
@@ -52,7 +55,35 @@ def test_only_the_named_input_is_edited(kinds):
         (nurses["here//STATE//nurses"] - kinds[PATHWAY].steps["here//STATE//nurses"]).drop_nulls().drop_nans()
     )
     assert set(more) == {float(NURSES)}
+    load, before = (each[PER_NURSE].to_numpy() for each in (nurses, kinds[PATHWAY].steps))
+    there = ~np.isnan(before) & (before > 0)
+    assert (load[there] < before[there]).all()
+    crews = LEVERS["crews"].edit(kinds[PATHWAY]).steps
+    added = crews["STATE//crews"].to_numpy() - kinds[PATHWAY].steps["STATE//crews"].to_numpy()
+    assert (added[~np.isnan(added)] == CREWS).all()
     assert LEVERS["lounge"].edit is None
+
+
+def test_a_step_knows_how_many_crews_there_are_and_how_many_patients_a_nurse_has(kinds, site_hours):
+    steps = kinds[PATHWAY].steps.filter(pl.col("hour") >= 1)
+    row = steps["hour"].to_numpy().astype(int)
+    assert steps["STATE//crews"].to_numpy() == pytest.approx(site_hours.channel("STATE//crews")[0, row])
+    at = steps["site"].replace_strict({name: i for i, name in enumerate(site_hours.sites)}, default=None)
+    known = at.is_not_null().to_numpy()
+    place = at.drop_nulls().cast(pl.Int64).to_numpy(), row[known]
+    patients, nurses = (site_hours.channel(name)[place] for name in ("in_department", "STATE//nurses"))
+    assert steps[PER_NURSE].to_numpy()[known] == pytest.approx(patients / nurses, rel=1e-4, nan_ok=True)
+    assert np.isnan(steps[PER_NURSE].to_numpy()[~known]).all()
+
+
+def test_a_run_reads_what_it_learned_from_though_steps_hold_more(run, kinds):
+    fitted, pathway = load(run), kinds[PATHWAY]
+    more = dataclasses.replace(
+        pathway, steps=pathway.steps.with_columns(new=pl.lit(1.0)), numeric=("new", *pathway.numeric)
+    )
+    before, after = foresee(fitted, pathway), foresee(fitted, more)
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
 
 
 def test_weeks_compare_forecasts_with_what_they_were_about(run, kinds):

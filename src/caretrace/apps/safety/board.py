@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import functools
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import polars as pl
 
 from caretrace.application import Progress, silent
-from caretrace.apps.safety.drivers import predict_system_breakdown, windows_before
+from caretrace.apps.safety.drivers import Usual, outlooks, windows_before
 from caretrace.apps.safety.finishing import reach
 from caretrace.apps.safety.hospital_steps import CRISIS, HORIZONS_HOURS
 from caretrace.apps.safety.model import QUANTILES
 from caretrace.apps.safety.reading import Kinds, read_city
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR, PATHWAY, Sequences
 from caretrace.apps.safety.site_hours import SiteHours
-from caretrace.apps.safety.training import Fitted, foresee, load
+from caretrace.apps.safety.training import Fitted, finished, load, readings_of
 from caretrace.errors import CohortError, ConfigError
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ NEDOCS_WORDS = (
 PAST_HOURS = 24  # of the curve beside each hospital
 CALLS_HOURS = 6  # calls of so many hours say how long ambulances take
 _DRIVEN_AHEAD = 8
+_MOST_DRIVERS = 5
 _NEDOCS = "STATE//nedocs"
 
 
@@ -43,13 +45,18 @@ class Board:
         fitted: The models.
         hours: The hospitals on their clock.
         hospital: The same as sequences.
-        calls: Steps of emergency calls with `p50` and `p80` minutes until an ambulance is there; None without calls.
+        calls: Emergency calls, a step each; None without calls, or where the run knows none.
     """
 
     fitted: Fitted
     hours: SiteHours
     hospital: Sequences
-    calls: pl.DataFrame | None
+    calls: Sequences | None
+
+    @functools.cached_property
+    def usual(self) -> Usual:
+        """What is usual for each hospital; of all hours, so it is computed once."""
+        return Usual(self.hospital)
 
     @property
     def times(self) -> list[dt.datetime]:
@@ -74,13 +81,9 @@ class Board:
         hour = self._hour(time)
         count = self.hours.n_hours
         rows = [number * count + hour for number in range(len(self.hours.sites))]
-        warnings = {
-            ahead: predict_system_breakdown(
-                self.fitted, self.hospital, rows, ahead, most=5 if ahead == _DRIVEN_AHEAD else 0
-            )
-            for ahead in AHEAD
-        }
-        minutes = self._response(hour)
+        horizons = sorted(AHEAD, key=lambda ahead: ahead != _DRIVEN_AHEAD)  # reasons are those of the first
+        warnings = outlooks(self.fitted, self.hospital, rows, self.usual, horizons, _MOST_DRIVERS)
+        minutes, past = self._response(hour), self._past(rows, hour)
         found = []
         for number, site in enumerate(self.hours.sites):
             each = {ahead: warnings[ahead][number] for ahead in AHEAD}
@@ -103,7 +106,7 @@ class Board:
                     ],
                     "drivers": [dataclasses.asdict(driver) for driver in each[_DRIVEN_AHEAD].reasons],
                     "response_minutes": minutes,
-                    "hours": self._past(number, hour),
+                    "hours": past[number],
                 }
             )
         return found
@@ -130,24 +133,39 @@ class Board:
         value = float(self.hours.channel(_NEDOCS)[site, hour])
         return None if np.isnan(value) else value
 
-    def _past(self, site: int, hour: int) -> list[dict[str, Any]]:
+    def _past(self, rows: list[int], hour: int) -> list[list[dict[str, Any]]]:
+        """Each hospital's last day."""
         first = max(0, hour - PAST_HOURS + 1)
-        rows = site * self.hours.n_hours + np.arange(first, hour + 1)
-        # One window, read once: what each hour says needs no more than what lies before it.
-        window = windows_before(self.hospital, rows[-1:], self.fitted.config.window_hours)
+        # One window of each, read once: what each hour says needs no more than what lies before it.
+        windows = windows_before(self.hospital, np.asarray(rows), self.fitted.config.window_hours)
         target = CRISIS[HORIZONS_HOURS.index(_DRIVEN_AHEAD)]
-        chance = reach(foresee(self.fitted, window)[target])[-len(rows) :]
+        asked = windows.begins[1:, None] - np.arange(hour + 1 - first, 0, -1)
+        said = finished(self.fitted, windows.kind, readings_of(self.fitted, windows, asked.ravel(), [target]))
+        chance = reach(said[target]).reshape(asked.shape)
         return [
-            {"time": self._time(at), "nedocs": self._nedocs(site, at), "probability": float(chance[place])}
-            for place, at in enumerate(range(first, hour + 1))
+            [
+                {
+                    "time": self._time(at),
+                    "nedocs": self._nedocs(site, at),
+                    "probability": float(chance[site, place]),
+                }
+                for place, at in enumerate(range(first, hour + 1))
+            ]
+            for site in range(len(rows))
         ]
 
     def _response(self, hour: int) -> dict[str, float | None]:
         """Minutes until half, and until four of five, of the ambulances are there; of the last calls."""
         if self.calls is not None:
-            recent = self.calls.filter(pl.col(HOUR).is_between(hour - CALLS_HOURS, hour, closed="left"))
+            recent = self.calls.where(pl.col(HOUR).is_between(hour - CALLS_HOURS, hour, closed="left"))
             if len(recent):
-                return {name: float(np.median(recent[name].to_numpy())) for name in ("p50", "p80")}
+                said = readings_of(self.fitted, recent, targets=["delay"])
+                minutes = finished(self.fitted, recent.kind, said)["delay"]
+                asked = {"p50": 0.5, "p80": 0.8}
+                return {
+                    name: float(np.median(minutes[:, QUANTILES.index(share)]))
+                    for name, share in asked.items()
+                }
         return {"p50": None, "p80": None}
 
 
@@ -169,7 +187,9 @@ def open_board(run: Run, dataset: Dataset, progress: Progress = silent) -> Board
         CohortError: No hospital in the dataset, or the run knows none.
     """
     fitted = load(run)
-    kinds, hours = read_city(dataset, fitted.config, progress=progress)
+    shown = tuple(kind for kind in (HOSPITAL, PATHWAY) if kind in fitted.scalings)
+    config = dataclasses.replace(fitted.config, kinds=shown or fitted.config.kinds)  # nobody asks for staff
+    kinds, hours = read_city(dataset, config, progress=progress)
     if HOSPITAL not in kinds or HOSPITAL not in fitted.scalings:
         raise CohortError(
             f"{run.path}: it learned from {', '.join(fitted.scalings)}; the board needs hospitals"
@@ -181,12 +201,7 @@ def make_board(fitted: Fitted, kinds: Kinds, hours: SiteHours) -> Board:
     """A board from what was read already, all hours of all hospitals among it."""
     calls = None
     if PATHWAY in kinds and PATHWAY in fitted.scalings:
-        first = kinds[PATHWAY].where(pl.col("stage") == "call")
-        if len(first):
-            said = foresee(fitted, first)["delay"]
-            calls = first.steps.select(HOUR).with_columns(
-                p50=said[:, QUANTILES.index(0.5)], p80=said[:, QUANTILES.index(0.8)]
-            )
+        calls = kinds[PATHWAY].where(pl.col("stage") == "call")
     return Board(fitted, hours, kinds[HOSPITAL], calls)
 
 

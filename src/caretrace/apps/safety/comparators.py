@@ -8,6 +8,7 @@ persist, `season`, which knows hospital and hour of the week, and those of `seas
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -123,7 +124,13 @@ class Tree:
 
     def predict(self, table: Features) -> Floats:
         """`[step]`."""
-        return np.asarray(lightgbm.Booster(model_str=self.text).predict(table.values), dtype=np.float64)
+        return np.asarray(_booster(self.text).predict(table.values), dtype=np.float64)
+
+
+@functools.lru_cache(maxsize=128)
+def _booster(text: str) -> lightgbm.Booster:
+    """Reading a booster takes longer than asking it for a few hours, as the board does again and again."""
+    return lightgbm.Booster(model_str=text)
 
 
 def fit_trees(

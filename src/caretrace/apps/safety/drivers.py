@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from caretrace.apps.safety.finishing import reach
+from caretrace.apps.safety.finishing import Finish, reach
 from caretrace.apps.safety.hospital_steps import CRISIS, HORIZONS_HOURS
 from caretrace.apps.safety.sequences import HOUR, SEQUENCE, Sequences
-from caretrace.apps.safety.training import NETWORK, Fitted, readings_of
+from caretrace.apps.safety.training import Fitted, finished, readings_of
 from caretrace.errors import ConfigError
 
 Floats = NDArray[np.float64]
@@ -149,6 +150,8 @@ def predict_system_breakdown(
 ) -> list[BreakdownWarning]:
     """One warning per hour asked for, with its reasons.
 
+    Several horizons of the same hours: `outlooks`.
+
     Args:
         fitted: The models.
         hospital: Hours of hospitals; what lies before a row in its sequence is read with it.
@@ -164,18 +167,40 @@ def predict_system_breakdown(
         raise ConfigError(
             f"hours_ahead: got {hours_ahead}; foreseen are {', '.join(map(str, HORIZONS_HOURS))}"
         )
-    target, usual = CRISIS[HORIZONS_HOURS.index(hours_ahead)], _Usual(hospital)
+    target, usual = CRISIS[HORIZONS_HOURS.index(hours_ahead)], Usual(hospital)
     found = []
     for first in range(0, len(rows), together):
-        found += _warn(fitted, hospital, np.asarray(rows[first : first + together]), target, usual, most)
+        some = np.asarray(rows[first : first + together])
+        found += _warn(fitted, hospital, some, [target], usual, most)[target]
     return found
+
+
+def outlooks(
+    fitted: Fitted,
+    hospital: Sequences,
+    rows: Sequence[int],
+    usual: Usual,
+    hours_ahead: Sequence[int],
+    most: int,
+) -> dict[int, list[BreakdownWarning]]:
+    """As `predict_system_breakdown` for several horizons, from one reading of the hours.
+
+    Args:
+        fitted: The models.
+        hospital: Hours of hospitals.
+        rows: Rows of `hospital.steps`, a few.
+        usual: Of the same hospitals.
+        hours_ahead: Horizons, each 0, 1, 8 or 24; reasons are those of the first.
+        most: Reasons at most.
+    """
+    targets = [CRISIS[HORIZONS_HOURS.index(ahead)] for ahead in hours_ahead]
+    found = _warn(fitted, hospital, np.asarray(rows), targets, usual, most)
+    return {ahead: found[target] for ahead, target in zip(hours_ahead, targets, strict=True)}
 
 
 def levels_at_end(fitted: Fitted, windows: Sequences, targets: Sequence[str]) -> dict[str, Floats]:
     """Chances of the levels at the last hour of each sequence, `[sequence, level]`, by target."""
-    readings = readings_of(fitted, windows, windows.begins[1:] - 1, targets)
-    finish = fitted.finishes.get(windows.kind)
-    return readings[NETWORK] if finish is None else finish.apply(readings)
+    return finished(fitted, windows.kind, readings_of(fitted, windows, windows.begins[1:] - 1, targets))
 
 
 def windows_before(hospital: Sequences, rows: NDArray[np.int64], hours: int) -> Sequences:
@@ -189,7 +214,7 @@ def windows_before(hospital: Sequences, rows: NDArray[np.int64], hours: int) -> 
     return dataclasses.replace(hospital, steps=steps)
 
 
-class _Usual:
+class Usual:
     """What is usual for each hospital at each hour of the day: the median over what the dataset has of it."""
 
     def __init__(self, hospital: Sequences) -> None:
@@ -208,8 +233,14 @@ class _Usual:
 
 
 def _warn(
-    fitted: Fitted, hospital: Sequences, rows: NDArray[np.int64], target: str, usual: _Usual, most: int
-) -> list[BreakdownWarning]:
+    fitted: Fitted,
+    hospital: Sequences,
+    rows: NDArray[np.int64],
+    targets: Sequence[str],
+    usual: Usual,
+    most: int,
+) -> dict[str, list[BreakdownWarning]]:
+    """Target → one warning per row; reasons stand with the first target alone."""
     windows = windows_before(hospital, rows, fitted.config.window_hours)
     typical = usual.of(windows.steps)
     there = [group for group in GROUPS if most and set(group.channels) & set(usual.channels)]
@@ -218,36 +249,51 @@ def _warn(
     steps = pl.concat(
         each.with_columns(pl.col(SEQUENCE) + number * count) for number, each in enumerate(variants)
     )
-    levels = levels_at_end(fitted, dataclasses.replace(windows, steps=steps), [target])[target]
-    levels = levels.reshape(len(variants), count, -1)
-    chance = reach(levels)
-    finish = fitted.finishes.get(hospital.kind)
-    low, high = finish.interval(target, chance[0]) if finish else (np.zeros(count), np.ones(count))
-    limit = finish.threshold.get(target, 0.5) if finish else 0.5
+    levels = levels_at_end(fitted, dataclasses.replace(windows, steps=steps), targets)
     last = windows.begins[1:] - 1
-    found = []
-    for number in range(count):
-        now, then = (
-            windows.steps.row(int(last[number]), named=True),
-            typical.row(int(last[number]), named=True),
-        )
-        found.append(
-            BreakdownWarning(
-                str(now["site"]),
-                float(now[HOUR]),
-                HORIZONS_HOURS[CRISIS.index(target)],
-                float(chance[0, number]),
-                float(low[number]),
-                float(high[number]),
-                LEVEL_WORDS[int(levels[0, number].argmax())],
-                bool(chance[0, number] >= limit),
-                _reasons(there, chance[0, number] - chance[1:, number], now, then, most),
-            )
-        )
+    now, then = windows.steps[last].to_dicts(), typical[last].to_dicts()
+    found = {}
+    for target in targets:
+        each = levels[target].reshape(len(variants), count, -1)
+        chance = reach(each)
+        reasons = [
+            _reasons(there, chance[0, number] - chance[1:, number], now[number], then[number], most)
+            if target == targets[0]
+            else ()
+            for number in range(count)
+        ]
+        found[target] = _warnings(fitted.finishes.get(hospital.kind), target, each[0], now, reasons)
     return found
 
 
-def _put_back(steps: pl.DataFrame, typical: pl.DataFrame, group: Group, usual: _Usual) -> pl.DataFrame:
+def _warnings(
+    finish: Finish | None,
+    target: str,
+    levels: Floats,
+    now: list[dict[str, Any]],
+    reasons: list[tuple[Driver, ...]],
+) -> list[BreakdownWarning]:
+    """One warning per hour, from the chances of its levels, `[hour, level]`."""
+    chance, count = reach(levels), len(levels)
+    low, high = finish.interval(target, chance) if finish else (np.zeros(count), np.ones(count))
+    limit = finish.threshold.get(target, 0.5) if finish else 0.5
+    return [
+        BreakdownWarning(
+            str(now[number]["site"]),
+            float(now[number][HOUR]),
+            HORIZONS_HOURS[CRISIS.index(target)],
+            float(chance[number]),
+            float(low[number]),
+            float(high[number]),
+            LEVEL_WORDS[int(levels[number].argmax())],
+            bool(chance[number] >= limit),
+            reasons[number],
+        )
+        for number in range(count)
+    ]
+
+
+def _put_back(steps: pl.DataFrame, typical: pl.DataFrame, group: Group, usual: Usual) -> pl.DataFrame:
     """The steps as they would be were one group of channels as usual."""
     channels = [name for name in group.channels if name in usual.channels]
     return steps.with_columns(typical[name].cast(steps.schema[name]).alias(name) for name in channels)

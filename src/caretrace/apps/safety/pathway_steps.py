@@ -23,7 +23,8 @@ TARGETS = {"delay": "call", "handoff": "at_hospital", "documentation": "decision
 REPORTED_WITHIN_DAYS = 14
 # What holds for the whole city, and what for one hospital, of the channels of `SiteHours`.
 CITY = (
-    "share_of_crews_free", "city_overdue_per_place", "city_boarding_per_place", "city_crews_held_per_place",
+    "STATE//crews", "share_of_crews_free", "city_overdue_per_place", "city_boarding_per_place",
+    "city_crews_held_per_place",
     "WEATHER//temperature//°C", "WEATHER//rain//mm", "hour_sin", "hour_cos", "weekday_sin", "weekday_cos", "weekend",
     "season_sin", "season_cos", "on//influenza", "on//flood", "on//IT outage", "on//heat wave", "on//festival",
 )  # fmt: skip
@@ -31,9 +32,11 @@ HOSPITAL = (
     "STATE//nedocs", "STATE//nurses", "STATE//physicians", "STATE//ward_nurses", "STATE//ward_busy", "STATE//places",
     "overdue_per_place", "crews_held_per_place", "boarding_per_place", "in_department_per_place", "last_level",
 )  # fmt: skip
+# Who looks after how many: a ratio that sums and splits of its parts would have to find first.
+PER_NURSE = "here//patients_per_nurse"
 NUMERIC = (
     "minutes", "minutes_since_step", "age", "triage_level", *VITALS, "runs_open", "calls_waiting", "district_open",
-    *CITY, *(f"here//{name}" for name in HOSPITAL),
+    *CITY, *(f"here//{name}" for name in HOSPITAL), PER_NURSE,
 )  # fmt: skip
 CATEGORICAL = (STAGE, "complaint", "district", "site", "sex", "disposition")
 
@@ -164,4 +167,6 @@ def _states(hours: SiteHours, steps: pl.DataFrame) -> dict[str, NDArray[np.float
     for name in HOSPITAL:
         here = hours.channel(name)[np.maximum(site, 0), row]
         out[f"here//{name}"] = np.where(site >= 0, here, np.nan).astype(float)
+    patients = out["here//in_department_per_place"] * out["here//STATE//places"]
+    out[PER_NURSE] = patients / np.maximum(out["here//STATE//nurses"], 1)
     return out

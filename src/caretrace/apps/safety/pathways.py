@@ -7,7 +7,9 @@ was recorded in, with the moment it became known beside it.
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from caretrace import schema
 from caretrace.dataset import Dataset
@@ -67,8 +69,11 @@ def collect_episodes(dataset: Dataset) -> pl.DataFrame:
             f"{dataset.path}: no emergency pathways (codes {STEPS['call']}, {STEPS['arrival']}); "
             "ingest `hospital-operations`, or a source that writes these codes"
         )
-    keys = (schema.SUBJECT_ID, EPISODE)
-    table = events.group_by(keys, maintain_order=True).agg(*_columns())
+    keys = events.select(schema.SUBJECT_ID, EPISODE)
+    first = np.flatnonzero(
+        (keys != keys.shift(1)).fill_null(True).select(pl.any_horizontal(pl.all())).to_series()
+    )
+    table = pl.DataFrame([*keys[first].get_columns(), *_columns(_Episodes(events, first))])
     return (
         table.join(_people(dataset), on=schema.SUBJECT_ID, how="left")
         .with_columns(age=(pl.coalesce("call", "arrival") - pl.col("birth")).dt.total_days() / 365.25)
@@ -85,7 +90,7 @@ def _numbered(dataset: Dataset) -> pl.DataFrame:
         dataset.scan()
         .filter(pl.col(schema.TIME).is_not_null())
         .with_columns(code)
-        .filter(pl.any_horizontal(code.str.starts_with(begin) for begin in begins))
+        .filter(code.str.contains(f"^({'|'.join(begins)})"))
         .sort(schema.SUBJECT_ID, schema.TIME, maintain_order=True)
         .with_columns(first.cum_sum().over(schema.SUBJECT_ID).alias(EPISODE))
         .filter(pl.col(EPISODE) > 0)
@@ -93,31 +98,72 @@ def _numbered(dataset: Dataset) -> pl.DataFrame:
     )
 
 
-def _columns() -> list[pl.Expr]:
+class _Episodes:
+    """What the first event of some kind says, episode by episode.
+
+    Rows are looked up by number: asking polars for the first of each kind of code in each episode takes several times
+    as long for the half a million episodes of a city's year.
+
+    Args:
+        events: From `_numbered`, sorted by episode.
+        first: `[episode]`, its first row.
+    """
+
+    def __init__(self, events: pl.DataFrame, first: NDArray[np.int64]) -> None:
+        self.events, self.count = events, len(first)
+        codes = events[schema.CODE].unique().sort()
+        self._names, self._parts = codes.to_list(), codes.str.split(SEPARATOR)
+        self._code = events[schema.CODE].cast(pl.Enum(codes)).to_physical()
+        self._number = self._code.to_numpy()
+        self._episode = np.repeat(np.arange(self.count), np.diff(first, append=len(events)))
+
+    def of(self, name: str, begin: str, column: str) -> pl.Series:
+        """A column of the events."""
+        return self.events[column].gather(self._first(begin)).alias(name)
+
+    def part(self, name: str, begin: str, place: int) -> pl.Series:
+        """A part of the code itself."""
+        code = self._code.gather(self._first(begin))
+        return self._parts.list.get(place, null_on_oob=True).gather(code).alias(name)
+
+    def word(self, name: str, begin: str, separator: str, place: int) -> pl.Series:
+        """A part of the text."""
+        text = self.of(name, begin, schema.TEXT_VALUE)
+        return text.str.split(separator).list.get(place, null_on_oob=True)
+
+    def any(self, name: str, begin: str) -> pl.Series:
+        """Whether there is such an event."""
+        return self._first(begin).is_not_null().alias(name)
+
+    def _first(self, begin: str) -> pl.Series:
+        """`[episode]`, the first row whose code begins so; null where there is none."""
+        like = np.fromiter((name.startswith(begin) for name in self._names), bool, len(self._names))
+        found = np.flatnonzero(like[self._number])
+        own = self._episode[found]
+        new = np.flatnonzero(np.diff(own, prepend=-1))
+        row = np.full(self.count, -1)
+        row[own[new]] = found[new]
+        return pl.Series(row).replace(-1, None)
+
+
+def _columns(episodes: _Episodes) -> list[pl.Series]:
     """One value per episode of everything that is known of it."""
-    code, part = pl.col(schema.CODE), pl.col(schema.CODE).str.split(SEPARATOR)
-
-    def of(begin: str, value: pl.Expr) -> pl.Expr:
-        return value.filter(code.str.starts_with(begin)).first()
-
-    time, value, text = pl.col(schema.TIME), pl.col(schema.NUMERIC_VALUE), pl.col(schema.TEXT_VALUE)
-    found = [of(begin, time).alias(name) for name, begin in STEPS.items()]
-    found += [of(begin, value).alias(name) for name, begin in VITALS.items()]
+    of, part, word = episodes.of, episodes.part, episodes.word
+    found = [of(name, begin, schema.TIME) for name, begin in STEPS.items()]
+    found += [of(name, begin, schema.NUMERIC_VALUE) for name, begin in VITALS.items()]
     for name, begin in FOUND_LATER.items():
-        found += [of(begin, value).alias(name), of(begin, time).alias(f"{name}_time")]
+        found += [of(name, begin, schema.NUMERIC_VALUE), of(f"{name}_time", begin, schema.TIME)]
     return [
         *found,
-        of(STEPS["call"], part.list.get(1, null_on_oob=True)).alias("complaint"),
-        of(STEPS["call"], text.str.split(", ").list.get(1, null_on_oob=True)).alias("district"),
-        of(STEPS["triage"], text.str.split("; ").list.get(0, null_on_oob=True)).alias("complaint_seen"),
-        of(STEPS["triage"], part.list.get(1, null_on_oob=True).cast(pl.Int8, strict=False)).alias(
-            "triage_level"
-        ),
-        of(STEPS["arrival"], part.list.get(2, null_on_oob=True)).alias("site"),
-        code.str.starts_with(STEPS["arrival"] + SEPARATOR + "AMBULANCE").any().alias("by_ambulance"),
-        of(STEPS["decision"], part.list.get(1, null_on_oob=True)).alias("disposition"),
-        of(INCIDENT, part.list.get(1, null_on_oob=True)).alias("incident"),
-        of(INCIDENT, time).alias("incident_time"),
+        part("complaint", STEPS["call"], 1),
+        word("district", STEPS["call"], ", ", 1),
+        word("complaint_seen", STEPS["triage"], "; ", 0),
+        part("triage_level", STEPS["triage"], 1).cast(pl.Int8, strict=False),
+        part("site", STEPS["arrival"], 2),
+        episodes.any("by_ambulance", STEPS["arrival"] + SEPARATOR + "AMBULANCE"),
+        part("disposition", STEPS["decision"], 1),
+        part("incident", INCIDENT, 1),
+        of("incident_time", INCIDENT, schema.TIME),
     ]
 
 

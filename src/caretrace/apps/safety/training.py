@@ -176,7 +176,7 @@ def predict_all(fitted: Fitted, kinds: Kinds) -> dict[str, dict[str, dict[str, F
 def predict_one(fitted: Fitted, sequences: Sequences) -> dict[str, dict[str, Floats]]:
     """As `predict_all`, of one kind."""
     readings = readings_of(fitted, sequences)
-    each = {OURS: _finished(fitted, sequences.kind, readings), **readings}
+    each = {OURS: finished(fitted, sequences.kind, readings), **readings}
     if sequences.kind == HOSPITAL:
         each |= comparators.predict_tables(fitted.comparators[HOSPITAL]["tables"], sequences)
     return each
@@ -184,7 +184,7 @@ def predict_one(fitted: Fitted, sequences: Sequences) -> dict[str, dict[str, Flo
 
 def foresee(fitted: Fitted, sequences: Sequences) -> dict[str, Floats]:
     """Target → what our model says at each step, without any comparator."""
-    return _finished(fitted, sequences.kind, readings_of(fitted, sequences))
+    return finished(fitted, sequences.kind, readings_of(fitted, sequences))
 
 
 def readings_of(
@@ -206,7 +206,9 @@ def readings_of(
     if kind == HOSPITAL:
         crisis = network.pop("crisis")
         network |= {name: crisis[:, number] for number, name in enumerate(sequences.targets)}
-    table = comparators.features(sequences, fitted.scalings[kind].categorical)
+    # What this run learned from, though steps may by now hold more.
+    known = dataclasses.replace(sequences, numeric=tuple(fitted.scalings[kind].numeric))
+    table = comparators.features(known, fitted.scalings[kind].categorical)
     if rows is not None:
         network = {name: each[rows] for name, each in network.items()}
         table = dataclasses.replace(table, values=table.values[rows])
@@ -233,7 +235,8 @@ def finish(fitted: Fitted, tuned: Kinds) -> Fitted:
     return dataclasses.replace(fitted, finishes=finishes)
 
 
-def _finished(fitted: Fitted, kind: str, readings: dict[str, dict[str, Floats]]) -> dict[str, Floats]:
+def finished(fitted: Fitted, kind: str, readings: dict[str, dict[str, Floats]]) -> dict[str, Floats]:
+    """What our model says, from what its readings say; the network alone where nothing was fitted on tuning blocks."""
     return fitted.finishes[kind].apply(readings) if kind in fitted.finishes else readings[NETWORK]
 
 

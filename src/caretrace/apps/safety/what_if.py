@@ -18,15 +18,17 @@ from numpy.typing import NDArray
 
 from caretrace.apps.safety.finishing import CRISIS_LEVEL, reach
 from caretrace.apps.safety.model import QUANTILES
+from caretrace.apps.safety.pathway_steps import PER_NURSE
 from caretrace.apps.safety.reading import Kinds
 from caretrace.apps.safety.sequences import HOSPITAL, HOUR, PATHWAY, Sequences
-from caretrace.apps.safety.training import Fitted, foresee
+from caretrace.apps.safety.training import Fitted, finished, readings_of
 from caretrace.hospital.operations.config import Interventions
 
 Floats = NDArray[np.float64]
 
 WEEK_HOURS = 168
 CREWS, NURSES, BEDS_PER_NURSE = 10, 1, 30
+CRISIS_AHEAD = "crisis_8_h"
 WITHIN = 0.10  # of the simulated effect: recovered
 
 
@@ -46,19 +48,14 @@ class Lever:
 
 
 def _more_crews(sequences: Sequences) -> Sequences:
-    """Crews that are there and free; pathways know the share alone."""
-    columns = set(sequences.steps.columns)
-    if "STATE//crews" in columns:
-        crews, free = pl.col("STATE//crews"), pl.col("STATE//crews_free")
-        share = (free + CREWS) / (crews + CREWS)
-        steps = sequences.steps.with_columns(
-            (crews + CREWS).cast(pl.Float32), (free + CREWS).cast(pl.Float32), share_of_crews_free=share
-        )
-    else:
-        # A city of Hamburg's size has about a hundred crews on duty.
-        share = (pl.col("share_of_crews_free") * 100 + CREWS) / (100 + CREWS)
-        steps = sequences.steps.with_columns(share_of_crews_free=share)
-    return dataclasses.replace(sequences, steps=steps)
+    """Crews that are there and free; pathways know how many there are, and the share that is free."""
+    crews = pl.col("STATE//crews")
+    share = (pl.col("share_of_crews_free") * crews + CREWS) / (crews + CREWS)
+    more = [(crews + CREWS).alias("STATE//crews"), share.alias("share_of_crews_free")]
+    if "STATE//crews_free" in sequences.steps.columns:
+        more.append((pl.col("STATE//crews_free") + CREWS).alias("STATE//crews_free"))
+    kept = [each.cast(sequences.steps.schema[each.meta.output_name()]) for each in more]
+    return dataclasses.replace(sequences, steps=sequences.steps.with_columns(kept))
 
 
 def _more_nurses(sequences: Sequences) -> Sequences:
@@ -67,6 +64,9 @@ def _more_nurses(sequences: Sequences) -> Sequences:
     more = [(pl.col(nurses) + NURSES).alias(nurses)]
     if "STATE//ward_beds" in sequences.steps.columns:
         more.append((pl.col(wards) + NURSES * pl.col("STATE//ward_beds") / BEDS_PER_NURSE).alias(wards))
+    if PER_NURSE in sequences.steps.columns:
+        fewer = pl.max_horizontal(nurses, 1) / pl.max_horizontal(pl.col(nurses) + NURSES, 1)
+        more.append((pl.col(PER_NURSE) * fewer).alias(PER_NURSE))
     return dataclasses.replace(sequences, steps=sequences.steps.with_columns(more))
 
 
@@ -100,6 +100,23 @@ class Weeks:
     happened: dict[str, Floats]
     foreseen: dict[str, Floats]
 
+    def to_dict(self) -> dict[str, dict[str, list[float]]]:
+        """As JSON takes it."""
+        return {
+            part: {name: each.tolist() for name, each in getattr(self, part).items()}
+            for part in ("happened", "foreseen")
+        }
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Mapping[str, list[float]]]) -> Weeks:
+        """What `to_dict` made."""
+        return cls(
+            *(
+                {name: np.asarray(each) for name, each in value[part].items()}
+                for part in ("happened", "foreseen")
+            )
+        )
+
 
 def weeks(fitted: Fitted, kinds: Kinds, skip: int = 1) -> Weeks:
     """What happened and what is foreseen, week by week; the first are left for a change to settle."""
@@ -108,7 +125,11 @@ def weeks(fitted: Fitted, kinds: Kinds, skip: int = 1) -> Weeks:
     for kind, targets in ((HOSPITAL, ("crisis",)), (PATHWAY, ("delay", "handoff", "documentation"))):
         if kind not in kinds:
             continue
-        steps, said = kinds[kind].steps, foresee(fitted, kinds[kind])
+        wanted = tuple(CRISIS_AHEAD if target == "crisis" else target for target in targets)
+        steps = kinds[kind].steps
+        asked = np.flatnonzero(np.any([~np.isnan(_number(steps, name)) for name in wanted], axis=0))
+        said = finished(fitted, kind, readings_of(fitted, kinds[kind], asked, wanted))
+        steps = steps[asked]
         week = (steps[HOUR].to_numpy() // WEEK_HOURS).astype(np.int64)
         for target in targets:
             value, forecast = _both(steps, said, target)
@@ -159,12 +180,16 @@ def effects(
 
 def _both(steps: pl.DataFrame, said: Mapping[str, Floats], target: str) -> tuple[Floats, Floats]:
     if target == "crisis":
-        level = steps["crisis_8_h"].cast(pl.Float64).to_numpy()
-        return np.where(np.isnan(level), np.nan, level >= CRISIS_LEVEL), reach(said["crisis_8_h"])
-    value = steps[target].cast(pl.Float64).to_numpy()
+        level = _number(steps, CRISIS_AHEAD)
+        return np.where(np.isnan(level), np.nan, level >= CRISIS_LEVEL), reach(said[CRISIS_AHEAD])
+    value = _number(steps, target)
     if target == "delay":  # of the logarithm, mean and median are near each other
         return np.log(value), np.log(said["delay"][:, QUANTILES.index(0.5)])
     return value, said[target]
+
+
+def _number(steps: pl.DataFrame, name: str) -> Floats:
+    return steps[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
 
 
 def _by_week(week: NDArray[np.int64], value: Floats) -> Floats:
@@ -179,7 +204,8 @@ def _difference(one: list[Weeks], other: list[Weeks], part: str, outcome: str) -
 
 def _share(simulated: Floats, said: Floats, draws: NDArray[np.int64]) -> dict[str, float]:
     """What part of the simulated effect is said."""
-    drawn = said[draws].mean(1) / simulated[draws].mean(1)
+    whole = simulated[draws].mean(1)
+    drawn = said[draws].mean(1) / np.where(whole == 0, np.nan, whole)
     return _interval(said.mean() / simulated.mean(), drawn)
 
 

@@ -19,6 +19,7 @@ from caretrace.hospital.operations.crisis import HELD_MINUTES, crisis_level, ned
 from caretrace.hospital.operations.environment import Day, Environment
 from caretrace.hospital.operations.fleet import Fleet
 from caretrace.hospital.operations.site import Site
+from caretrace.hospital.operations.trials import Arm, arm_on, extra_staff, largest_arm
 from caretrace.hospital.operations.wards import Wards
 from caretrace.hospital.staff.roster import EARLY, LATE, NIGHT, NURSE, PARAMEDIC, PHYSICIAN
 from caretrace.hospital.staff.safety import turnout_factor
@@ -93,14 +94,16 @@ class City:
         self.next_number = 1
         rng = self._rng("start", 0)
         sites = config.sites
-        required, extra = required_staff(config)
+        self.wanted = required_staff(config)
         groups = np.repeat([NURSE, PHYSICIAN, PARAMEDIC], [sites, sites, 1])
-        self.required = required + extra
-        self.staff: Workforce = hire(required, groups, config.staff, rng, extra)
+        self.staff: Workforce = hire(self.wanted, groups, config.staff, rng, extra_staff(largest_arm(config)))
         self.environment = Environment(seed, sites, config.flow)
         self.environment.demand = config.flow.demand_spread * float(rng.normal())
         self.environment.anomaly = 3.3 * float(rng.normal())
         self.sites = [self._build_site(i, w) for i, w in enumerate(profiles.site_weights(sites).tolist())]
+        self.arm: Arm
+        self.required: Ints
+        self._set_arm(arm_on(config, seed, 0))
         for site in self.sites:
             site.wards.fill(rng)
         self.fleet = Fleet(config.flow, self.agenda, self.sites, self.done)
@@ -183,6 +186,8 @@ class City:
         number, sites = self.day_number, self.config.sites
         date = self.first_date + dt.timedelta(days=number)
         self.day = self.environment.next_day(date, self._rng("environment", number))
+        if self.config.trials.running:
+            self._set_arm(arm_on(self.config, self.seed, number))
         rng = self._rng("staff", number)
         duties = self.staff.plan_day(number, self.day.influenza, rng)
         self.before = self.duties if number else duties
@@ -191,6 +196,14 @@ class City:
         self.ward_present = rng.beta(12 * (1 - absence), 12 * absence, sites)
         self._schedule_demand(self._rng("demand", number))
         self.load[:] = 0
+
+    def _set_arm(self, arm: Arm) -> None:
+        """From now on, staff and lounges as this arm has them."""
+        self.arm, extra = arm, extra_staff(arm)
+        self.required = self.wanted + extra
+        self.staff.call_in(self.wanted, extra)
+        for site in self.sites:
+            site.wards.set_lounge(bool(arm.lounge[site.number]))
 
     def _schedule_demand(self, rng: np.random.Generator) -> None:
         """Put the day's calls and walk-ins on the agenda, those of hours gone by left out."""
@@ -208,7 +221,6 @@ class City:
         hour, config = self.hour % 24, self.config
         shift = EARLY if 6 <= hour < 14 else LATE if 14 <= hour < 22 else NIGHT
         on_duty = self.before if hour < 6 and self.before is not None else self.duties
-        extra = config.interventions.extra_nurses
         for site in self.sites:
             nurse, physician = site.number, config.sites + site.number
             site.nurses = max(int(on_duty.present[nurse, shift]), 1)
@@ -222,7 +234,8 @@ class City:
             )
             site.outage = bool(self.day.outage[site.number, hour])
             planned = site.wards.beds / config.flow.ward_ratio * self.ward_present[site.number]
-            site.ward_nurses = max(round(planned) + extra * math.ceil(site.wards.beds / 30), 1)
+            extra = int(self.arm.nurses[site.number]) * math.ceil(site.wards.beds / 30)
+            site.ward_nurses = max(round(planned) + extra, 1)
             if hour == 8 and not self.day.weekend:
                 site.wards.admit_planned(self._rng("wards", self.day_number * 1000 + site.number))
             site.call_physicians()
@@ -297,23 +310,19 @@ class City:
 BUSY_REFERENCE = 0.345  # share of crews busy, mean over the day; the model's own
 
 
-def required_staff(config: OperationsConfig) -> tuple[Ints, Ints]:
-    """People wanted, and those that interventions add; each `[unit, shift]`.
+def required_staff(config: OperationsConfig) -> Ints:
+    """People wanted, without what is added, `[unit, shift]`.
 
     Units are the nurses of each site, the physicians of each site, and the ambulances.
     """
-    flow, plus, sites = config.flow, config.interventions, config.sites
+    flow, sites = config.flow, config.sites
     visits = profiles.daily_visits(flow, sites) * profiles.site_weights(sites)
     rows = []
     for day, night in ((flow.nurses_day, flow.nurses_night), (flow.physicians_day, flow.physicians_night)):
         by_day = np.maximum(np.ceil(day * visits), 2)
         rows += [np.column_stack([by_day, by_day, np.maximum(np.ceil(night * visits), 1)])]
     crews = [round(c * config.size) for c in (flow.crews_day, flow.crews_night)]
-    required = np.concatenate([*rows, [[2 * crews[0], 0, 2 * crews[1]]]]).astype(np.int64)
-    extra = np.zeros_like(required)
-    extra[:sites] = plus.extra_nurses
-    extra[-1, [EARLY, NIGHT]] = 2 * plus.extra_ambulances
-    return required, extra
+    return np.concatenate([*rows, [[2 * crews[0], 0, 2 * crews[1]]]]).astype(np.int64)
 
 
 class _Copies(dict[int, Case]):

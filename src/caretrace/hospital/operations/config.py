@@ -138,6 +138,41 @@ class Interventions:
 
 
 @dataclasses.dataclass(frozen=True)
+class Trials:
+    """What the city tries out in turns, drawn by its seed; nothing by default.
+
+    Args:
+        block_days: How long each turn lasts.
+        most_ambulances: Each turn has 0 to so many more crews.
+        most_nurses: Each turn and hospital has 0 to so many more nurses on every shift, as `extra_nurses`.
+        lounge_share: Share of turns and hospitals with a discharge lounge.
+    """
+
+    block_days: int = 14
+    most_ambulances: int = 0
+    most_nurses: int = 0
+    lounge_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.block_days < 1:
+            raise ConfigError(f"trials.block_days: got {self.block_days}; give 1 or more")
+        for name in ("most_ambulances", "most_nurses"):
+            if not 0 <= getattr(self, name) <= 100:
+                raise ConfigError(f"trials.{name}: got {getattr(self, name)}; give 0 to 100")
+        if not 0 <= self.lounge_share <= 1:
+            raise ConfigError(f"trials.lounge_share: got {self.lounge_share}; give a share from 0 to 1")
+
+    @property
+    def running(self) -> bool:
+        """Whether anything is tried out."""
+        return bool(self.most_ambulances or self.most_nurses or self.lounge_share)
+
+
+# `caretrace simulate --vary-staffing`: twice what the what-ifs ask for lies in the middle of it.
+VARIED = Trials(most_ambulances=20, most_nurses=3, lounge_share=0.5)
+
+
+@dataclasses.dataclass(frozen=True)
 class OperationsConfig:
     """What to simulate of a city's emergency care.
 
@@ -147,7 +182,8 @@ class OperationsConfig:
         warm_up_days: Days simulated before the first that is written.
         flow: Coefficients of the flow of patients.
         staff: Coefficients of the people who work there.
-        interventions: What is changed.
+        interventions: What is changed for good.
+        trials: What is tried out in turns.
     """
 
     size: float = 1.0
@@ -156,6 +192,7 @@ class OperationsConfig:
     flow: Flow = dataclasses.field(default_factory=Flow)
     staff: Staff = dataclasses.field(default_factory=Staff)
     interventions: Interventions = dataclasses.field(default_factory=Interventions)
+    trials: Trials = dataclasses.field(default_factory=Trials)
 
     def __post_init__(self) -> None:
         if not 0.1 <= self.size <= 20:

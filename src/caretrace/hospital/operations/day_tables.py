@@ -9,8 +9,10 @@ import numpy as np
 import polars as pl
 
 from caretrace.hospital.operations.city import City, DayReport, State
+from caretrace.hospital.operations.config import OperationsConfig
 from caretrace.hospital.operations.register import FIRST_SITE, FIRST_STAFF, site_name, unit_names
 from caretrace.hospital.operations.tables import Clock, site_column
+from caretrace.hospital.operations.trials import arm_on
 from caretrace.hospital.staff.roster import ENDS, GROUPS, PARAMEDIC, SHIFTS, STARTS
 
 
@@ -185,3 +187,15 @@ def site_table(city: City) -> pl.DataFrame:
             "intensive_beds": [site.wards.intensive_beds for site in city.sites],
         }
     )
+
+
+def trial_table(config: OperationsConfig, seed: int, days: int) -> pl.DataFrame:
+    """What was tried out: `first_day` (0 is the first day written), `site`, and what was added there."""
+    names = ["first_day", "site", "extra_ambulances", "extra_nurses", "discharge_lounge"]
+    rows = [
+        (first, site_name(site), arm.ambulances, int(arm.nurses[site]), bool(arm.lounge[site]))
+        for first in range(0, days, config.trials.block_days)
+        for arm in (arm_on(config, seed, first + config.warm_up_days),)
+        for site in range(config.sites)
+    ]
+    return pl.DataFrame(rows, schema=names, orient="row")

@@ -35,7 +35,8 @@ anything about real patients or staff. The settings are in `simulation.json`. Ti
   calendar entries beforehand only where `planned`. Cases that have not ended are not in the tables.
 
 The folder `truth/` holds the answers and is never ingested: crisis levels, severity, sleepiness, burnout, the
-chances of adverse events and death, and every coefficient with its source (`parameters.parquet`).
+chances of adverse events and death, every coefficient with its source (`parameters.parquet`), and what was tried
+out when and where, if anything was (`trials.parquet`).
 """
 
 
@@ -103,6 +104,8 @@ def write_operations(
     writer.add("register", register.opening(city))
     writer.add("sites", day_tables.site_table(city))
     writer.add("truth/parameters", pl.DataFrame(parameters(config)))
+    if config.trials.running:
+        writer.add("truth/trials", day_tables.trial_table(config, seed, days))
     for chunk, start in enumerate(range(0, days, CHUNK_DAYS)):
         _write_staff(writer, city, clock, survey=chunk % SURVEY_CHUNKS == 0)
         span = min(CHUNK_DAYS, days - start)

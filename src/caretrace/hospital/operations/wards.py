@@ -42,12 +42,16 @@ class Wards:
         intensive = admissions * flow.intensive * mean_stay(flow.intensive_days, flow.intensive_spread)
         self.beds = math.ceil((emergency + planned) / flow.ward_occupancy)
         self.intensive_beds = math.ceil(intensive / flow.intensive_occupancy)
-        lounge = flow.lounge_hours if config.interventions.discharge_lounge else 0.0
-        self.idle_minutes = (flow.cleaning_hours - lounge) * 60
+        self.set_lounge(config.interventions.discharge_lounge)
         self.busy = self.intensive_busy = 0
         self.waiting: collections.deque[Case] = collections.deque()
         self.intensive_waiting: collections.deque[Case] = collections.deque()
         self.step_down: collections.deque[Case] = collections.deque()
+
+    def set_lounge(self, there: bool) -> None:
+        """From now on, patients who are ready leave their bed for a lounge, or stay until they go."""
+        lounge = self.flow.lounge_hours if there else 0.0
+        self.idle_minutes = (self.flow.cleaning_hours - lounge) * 60
 
     def fill(self, rng: np.random.Generator) -> None:
         """Begin with beds taken as in the long run: what is left of stays met by chance."""

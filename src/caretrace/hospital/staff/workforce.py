@@ -98,6 +98,8 @@ class Workforce:
         run: Consecutive days worked.
         tired: Sleepiness in the last duty.
         next_id: Of the next person hired.
+        base: Posts that are always there; those after them are for what is tried out.
+        idle: Posts of these that are not called for now.
     """
 
     posts: Posts
@@ -117,6 +119,24 @@ class Workforce:
     run: Ints
     tired: Floats
     next_id: int
+    base: int
+    idle: Bools
+
+    def call_in(self, wanted: Ints, extra: Ints) -> None:
+        """Let as many of the posts that are there for trials work as are asked for.
+
+        Args:
+            wanted: People wanted without them, `[unit, shift]`.
+            extra: People wanted on top of that, `[unit, shift]`, at most as many as were hired for.
+        """
+        self.required = wanted + extra
+        groups = np.zeros(len(wanted), np.int64)
+        groups[self.posts.unit] = self.posts.group
+        needed = np.bincount(plan_posts(extra, groups).unit, minlength=len(wanted))
+        # They stand by unit, and each unit's first posts cover all shifts evenly.
+        unit = self.posts.unit[self.base :]
+        self.idle = np.zeros(len(self.posts), np.bool_)
+        self.idle[self.base :] = np.arange(len(unit)) - np.searchsorted(unit, unit) >= needed[unit]
 
     def branch(self) -> Workforce:
         """An independent copy; what never changes is shared."""
@@ -172,7 +192,7 @@ class Workforce:
         falls = (uniforms(n, rng) < rate) & (self.sick == 0)
         self.sick = np.where(falls, np.ceil(-c.sick_days * np.log1p(-uniforms(n, rng))), self.sick)
         shift = self.posts.planned(day)
-        able = (self.sick == 0) & (self.staff_id >= 0)
+        able = (self.sick == 0) & (self.staff_id >= 0) & ~self.idle
         shift[~able] = OFF
         extra = self._fill(shift, able, rng)
         long = extra & (uniforms(n, rng) < c.fill_extension) | (self.posts.group == PARAMEDIC)
@@ -318,6 +338,7 @@ def hire(
             others is the same with and without them.
     """
     posts = plan_posts(required, groups)
+    base = len(posts)
     if extra is not None and extra.any():
         posts = posts.followed_by(plan_posts(extra, groups))
         required = required + extra
@@ -347,6 +368,8 @@ def hire(
         run=np.zeros(n, np.int64),
         tired=np.full(n, c.kss_reference),
         next_id=n + 1,
+        base=base,
+        idle=np.zeros(n, np.bool_),
     )
 
 
