@@ -3,6 +3,7 @@
     caretrace bench serve
     caretrace bench serve -- --seconds 600
     caretrace bench serve -- --kills 100 --store postgresql://user@host/empty
+    caretrace bench serve -- --workers 3 --store postgresql://user@host/empty
 
 The service is `caretrace serve` in a process of its own with everything on: tokens, audit, validation, a commit with
 full sync before each answer, scoring and alarms; the weights of its model are random. Client and service share the
@@ -67,6 +68,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--connections", type=int, default=8)
     made.add_argument("--kills", type=int, default=0, help="kill -9 under load, so many times")
     made.add_argument("--store", help="address of an empty store; SQLite in a temporary folder without")
+    made.add_argument(
+        "--workers",
+        type=int,
+        default=1,
+        help="processes of the service; more than one need --store postgresql://…",
+    )
     return made
 
 
@@ -88,14 +95,25 @@ async def measured(made: Path, path: Path, options: argparse.Namespace) -> list[
         state = path / part.__name__
         state.mkdir()
         token = Tokens(state / "tokens.json").add("gateway", "clinician")
-        url = options.store if options.store and part is throughput else f"sqlite:///{state / 'ward.db'}"
-        with running(start_service(made, state, url)) as service:
+        url = _store(options, part.__name__, f"sqlite:///{state / 'ward.db'}")
+        with running(start_service(made, state, url, ("--workers", str(options.workers)))) as service:
             say(f"service ready after {service.seconds:.1f} s")
             if part is throughput:
                 cases += await throughput(service, token, url, options, floors)
             else:
                 cases += await steady(service, token, options, calm, cases[0].ours)
     return cases
+
+
+def _store(options: argparse.Namespace, part: str, sqlite: str) -> str:
+    """Address of an empty store for a part; of several workers each part has a schema of its own."""
+    if options.store and options.workers > 1:
+        engine = create_engine(options.store.replace("postgresql:", "postgresql+psycopg:"))
+        with engine.begin() as connection:
+            connection.exec_driver_sql(f"CREATE SCHEMA {part}")
+        engine.dispose()
+        return f"{options.store}?options=-csearch_path%3D{part}"
+    return options.store if options.store and part == throughput.__name__ else sqlite
 
 
 async def steady(
@@ -127,7 +145,8 @@ async def throughput(
 
     async def watch() -> None:
         while True:
-            sizes.append((time.monotonic(), process.memory_info().rss))
+            all_of_it = [process, *process.children(recursive=True)]
+            sizes.append((time.monotonic(), sum(each.memory_info().rss for each in all_of_it)))
             await asyncio.sleep(1)
 
     watching = asyncio.create_task(watch())
@@ -180,7 +199,9 @@ async def latency(
     await asyncio.sleep(2)
     listening.cancel()
     refused = unsent + sum(answer.status != 200 for answer in answers)
-    p99, alarm = _p99(answers), float(np.percentile(late, 99)) if late else float("nan")
+    if not late:
+        raise SystemExit(f"no alarm in {options.latency_seconds:g} s; give --latency-seconds more")
+    p99, alarm = _p99(answers), float(np.percentile(late, 99))
     told = ", ".join(f"{p99 / floor:.1f} × {name}" for name, floor in floors.items())
     say(
         f"{options.rate:,.0f} samples/s: p50 {_p50(answers):.1f} ms, p99 {p99:.1f} ms ({told}), "
@@ -207,8 +228,11 @@ async def overload(service: Service, token: str, options: argparse.Namespace, ca
         answers, _ = await open_loop(
             service.port, Bodies(options.beds, name="admitted"), token, options.rate / SIZE, seconds
         )
-        flooded = await flood
-    say(f"flood: {flooded:,.0f} requests a second were answered, {10 * capacity / SIZE:,.0f} were meant")
+        flooded, taken = await flood
+    say(
+        f"flood: {flooded:,.0f} requests a second were answered, {10 * capacity / SIZE:,.0f} were meant; "
+        f"{SIZE * taken:,.0f} samples a second were taken all the same"
+    )
     by_status = {status: [a for a in answers if a.status == status] for status in {a.status for a in answers}}
     admitted = by_status.get(200, [])
     refused = [a for status, each in by_status.items() if status in (429, 503) for a in each]
@@ -229,13 +253,14 @@ async def overload(service: Service, token: str, options: argparse.Namespace, ca
             {"unloaded": _p99(calm) / _p99(admitted)},
         ),
         Case("share refused at ten times overload", "%", 100 * len(refused) / max(1, len(answers))),
+        Case("samples taken a second at ten times overload", "1/s", SIZE * taken),
     ]
 
 
-def _flood(port: int, beds: int, token: str, per_second: float, seconds: float) -> float:
-    """In another process; how many were answered a second."""
+def _flood(port: int, beds: int, token: str, per_second: float, seconds: float) -> tuple[float, float]:
+    """In another process; how many were answered a second, and how many of them taken."""
     answers, _ = asyncio.run(open_loop(port, Bodies(beds, name="flood"), token, per_second, seconds))
-    return len(answers) / seconds
+    return len(answers) / seconds, sum(answer.status == 200 for answer in answers) / seconds
 
 
 def kills(made: Path, path: Path, options: argparse.Namespace) -> list[Case]:

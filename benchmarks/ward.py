@@ -10,6 +10,11 @@ every 10 s. Three detectors are fitted to it, alike but for who teaches:
     both         those, and the known events of training subjects: what `taught_by: auto` takes where there are any
     ceiling      known events of another ward as large, where everybody deteriorates: what more truth would bring
 
+    caretrace bench ward -- --seeds 21 22 --rate 1300
+
+asks one thing alone: what becomes of the stated rate of false alarms where so many people choose the thresholds and as
+many are judged, beside 90 of them that choose. 90 patient-days of either say little of a rate of 0.2 a day.
+
 Known events of tuning subjects only keep true alarms from being counted as false. Recordings go from the simulator to
 the grid without files; `caretrace simulate`, `ingest` and `train` give the same, slower. Seeds 0 and 1 were looked at
 while the model was chosen. With `--folder` each seed's figures are kept as JSON, and one that is there is not judged
@@ -33,12 +38,14 @@ from cases import Case, run, say
 from caretrace.apps.vitals.config import MONITOR, GridConfig, VitalsConfig
 from caretrace.apps.vitals.detector.material import KnownEvents
 from caretrace.apps.vitals.evaluate import judge, rival_scores
-from caretrace.apps.vitals.judging import Truth
+from caretrace.apps.vitals.judging import Truth, watched_days
+from caretrace.apps.vitals.model import REASONS_OF
+from caretrace.apps.vitals.policy import choose_thresholds, false_rate, raise_alarms
 from caretrace.apps.vitals.task import Recordings, grid_settings
 from caretrace.apps.vitals.training import fit_monitor
 from caretrace.config import load
 from caretrace.data.grid import Stretch
-from caretrace.evaluation.detection import Events
+from caretrace.evaluation.detection import Events, match
 from caretrace.hospital.physiology.config import CHANNELS, PhysiologyConfig
 from caretrace.hospital.physiology.deteriorations import Event
 from caretrace.hospital.physiology.monitor import vitals_of
@@ -64,7 +71,10 @@ class Ward:
     def part(self, low: float, high: float) -> Ward:
         """People from one share to another."""
         count = len(self.recordings.stretches)
-        span = slice(round(low * count), round(high * count))
+        return self.some(slice(round(low * count), round(high * count)))
+
+    def some(self, span: slice) -> Ward:
+        """People by their number."""
         some = dataclasses.replace(self.recordings, stretches=self.recordings.stretches[span])
         return Ward(some, self.events[span])
 
@@ -150,6 +160,39 @@ def judged(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     return figures
 
 
+def rates(seed: int, options: argparse.Namespace) -> dict[str, float]:
+    """Realised over nominal rate of false alarms, by how many people chose the thresholds; and how alarms cluster."""
+    first, more = round(SPLIT[0] * options.people), options.rate
+    ward = simulate(seed, first + 2 * more, options.step, 0.3)
+    learned, tuned, held = (
+        ward.some(slice(*ends)) for ends in ((0, first), (first, first + more), (first + more, None))
+    )
+    config = load(VitalsConfig, None, [f"seed={seed}", "document.fitted=false", *options.set])
+    known = merged(learned.known(), tuned.known())
+    fitted = fit_monitor(config, learned.recordings, tuned.recordings, tuned.truth().events, known, _silent)
+    monitor, truth, days = fitted.monitor, held.truth().events, watched_days(held.recordings.watched())
+    scores = monitor.scores(held.recordings.stretches)
+    few = tuned.some(slice(0, round((SPLIT[1] - SPLIT[0]) * options.people)))
+    chosen = choose_thresholds(
+        monitor.scores(few.recordings.stretches),
+        REASONS_OF[monitor.design],
+        few.truth().events,
+        few.recordings.watched(),
+        config.policy,
+    )
+    found: dict[str, float] = {}
+    for thresholds in (chosen, monitor.thresholds[monitor.design]):
+        alarms = raise_alarms(scores, thresholds.raise_at, config.policy)
+        realised = false_rate(alarms, truth, days, config.policy.early_seconds)
+        name = f"false alarms over nominal, chosen on {thresholds.tuning_days:.0f} patient-days"
+        found[name] = realised / config.policy.false_alarms_per_day
+    false = alarms.subject[match(truth, alarms.subject, alarms.time).false]
+    each = np.bincount(np.searchsorted(held.recordings.subjects, false), minlength=len(scores))
+    found["false alarms of a person, variance over mean"] = float(each.var() / each.mean())
+    say(f"seed {seed}: {found}")
+    return found
+
+
 def _silent(*_: object) -> None:
     """Progress is told by seed."""
 
@@ -197,6 +240,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--step", type=int, default=10, help="seconds between samples")
     made.add_argument("--teachers", nargs="*", choices=TEACHERS, default=list(TEACHERS))
     made.add_argument("--replicates", type=int, default=200)
+    made.add_argument("--rate", type=int, help="judge the rate of false alarms alone, on so many people")
     made.add_argument("--set", nargs="*", default=[], help="settings of vitals, such as detector.batches=500")
     made.add_argument("--folder", type=Path, help="keep each seed's figures here")
     return made
@@ -205,6 +249,9 @@ def parser() -> argparse.ArgumentParser:
 def bench(options: argparse.Namespace) -> list[Case]:
     """One row per teacher and metric: the mean over seeds."""
     torch.set_num_threads(1)
+    if options.rate:
+        wards = [rates(seed, options) for seed in options.seeds]
+        return [Case(name, "ratio", float(np.mean([each[name] for each in wards]))) for name in wards[0]]
     found: dict[int, dict[str, Any]] = {}
     for seed in options.seeds:
         kept = options.folder / f"{seed}.json" if options.folder else None

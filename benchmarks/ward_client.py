@@ -292,8 +292,7 @@ async def open_loop(
         waited = time.perf_counter() - due
         answer = await connection.ask(request(make(), token, path))
         answers.append(answer._replace(seconds=answer.seconds + waited))
-        if connection.transport is not None:
-            free.append(connection)
+        free.append(connection)
 
     for number in range(int(per_second * seconds)):
         due = began + number / per_second
@@ -302,6 +301,8 @@ async def open_loop(
             await asyncio.sleep(due - now)
         elif number % 16 == 0:
             await asyncio.sleep(0)
+        while free and free[-1].transport is None:  # the service ends those that nobody uses
+            every.remove(free.pop())
         if not free and len(every) < most:
             free += (made := await connect(port, 8))
             every += made

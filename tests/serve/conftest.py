@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlalchemy import create_engine, text
 
 from caretrace.serve.app import create_app
 from caretrace.serve.security.tokens import Tokens
 from caretrace.serve.settings import Limits, ServeSettings
+
+from . import postgres
+
+_NAMES = itertools.count()
 
 
 @dataclasses.dataclass
@@ -66,3 +72,30 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Service]]:
             return Service(client, state, tokens)
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Address of a PostgreSQL of our own; skips with the reason where there can be none."""
+    why = postgres.missing()
+    if why:
+        pytest.skip(why)
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres_server: str) -> Callable[[], str]:
+    """Makes an empty database there, and gives its address."""
+
+    def make() -> str:
+        name = f"ward{next(_NAMES)}"
+        engine = create_engine(
+            postgres_server.replace("postgresql:", "postgresql+psycopg:"), isolation_level="AUTOCOMMIT"
+        )
+        with engine.connect() as connection:
+            connection.execute(text(f"CREATE DATABASE {name}"))
+        engine.dispose()
+        return f"{postgres_server.removesuffix('/postgres')}/{name}"
+
+    return make

@@ -7,6 +7,7 @@ from fastapi.routing import APIRoute
 
 from caretrace.errors import ConfigError
 from caretrace.serve.app import create_app
+from caretrace.serve.clock import Clock
 from caretrace.serve.security import audit as audit_module
 from caretrace.serve.security.roles import MATRIX, ROLES
 from caretrace.serve.security.tokens import LOOK_SECONDS, Tokens
@@ -124,13 +125,14 @@ def changed(service):
     return Tokens(service.state / "tokens.json")
 
 
-def test_an_expired_token_is_401(serving, monkeypatch):
+def test_an_expired_token_is_401(serving):
     service = serving(roles=("viewer",))
+    wall = [time.time()]
+    service.client.app.state.gate.clock = Clock(lambda: wall[0], lambda: 0.0)
     assert service.ask("GET", "/bundles", "viewer").status_code == 200
-    late = time.time() + 91 * 86_400
-    monkeypatch.setattr("caretrace.serve.security.tokens.time.time", lambda: late)
+    wall[0] += 91 * 86_400
     assert service.ask("GET", "/bundles", "viewer").status_code == 401
-    monkeypatch.setattr("caretrace.serve.security.tokens.time.time", lambda: late - 91 * 86_400)
+    wall[0] -= 91 * 86_400
     assert service.ask("GET", "/bundles", "viewer").status_code == 401  # the clock was set back
 
 

@@ -14,9 +14,11 @@ import pytest
 from caretrace.serve.security.tokens import Tokens
 
 from . import postgres
+from .wire import read_until
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 READY_SECONDS = 5.0
+FIRST = rb"\nid: (\d+)\n"
 
 
 @pytest.fixture
@@ -77,9 +79,7 @@ def test_a_reader_that_stalls_is_cut_off_and_misses_nothing_when_it_is_back(ward
             return reached
 
         asyncio.run(load(3, b"never"))
-        data = b""
-        while not (found := re.search(rb"\nid: (\d+)\n", data)):
-            data += stalled.recv(4096)
+        found = re.search(FIRST, read_until(stalled, FIRST))
         last = int(found.group(1)) - 1  # the event after it was never whole
         assert asyncio.run(load(100, b"caretrace_stream_readers 0.0"))
         stalled.settimeout(20)

@@ -2,16 +2,25 @@
 
 import datetime as dt
 import io
+import shutil
 
 import numpy as np
 import polars as pl
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from caretrace import schema
 from caretrace.application.answering import RiskRun
+from caretrace.application.explain import put_into_bundle
 from caretrace.application.run import Run
 from caretrace.apps.mortality.application import APPLICATION
 from caretrace.dataset import Dataset
+from caretrace.explain.certificate import Certificate, Finding
+from caretrace.explain.faithfulness import gate
+from caretrace.hospital.config import RULES
+from caretrace.serve.risks import OLD_HOURS
+from caretrace.serve.store.risks import read_risks
+from caretrace.serve.store.store import Store
 
 PARQUET = "application/vnd.apache.parquet"
 
@@ -220,7 +229,6 @@ def test_a_timeline_has_events_course_and_what_is_known_of_the_method(client, ju
 
 def test_a_run_whose_dataset_is_gone_still_predicts_for_what_says_its_types(tiny_run, tmp_path):
     import json
-    import shutil
 
     from caretrace.errors import DatasetError, InputError
 
@@ -238,3 +246,119 @@ def test_a_run_whose_dataset_is_gone_still_predicts_for_what_says_its_types(tiny
     with pytest.raises(DatasetError, match="not here"):
         opened.timeline(3)
     assert opened.subjects(3)[0]["low"] is None
+
+
+def at_bed(service, who=None, subject=1):
+    return service.ask("GET", f"/beds/{subject}", who).json()["risk"]
+
+
+NOW = "2020-01-02T00:00:00Z"
+
+
+def test_a_risk_is_shown_at_the_bed_only_if_that_was_asked_for_and_stays_after_a_restart(serving, tiny_run):
+    service = serving((tiny_run,))
+    service.ask("PUT", "/beds/1", json={"ward": "A", "bed": "A-01"})
+    body = {"events": [EVENT], "prediction_time": NOW}
+    told = service.client.post("/predict/mortality", json=body).json()
+    assert told["kept"] is None
+    assert at_bed(service) is None
+    told = service.client.post("/predict/mortality?keep=true", json=body).json()
+    assert told["kept"] == 1
+    (found,) = told["predictions"]
+    shown = at_bed(service)
+    assert {name: shown[name] for name in ("value", "low", "high")} == pytest.approx(
+        {"value": found["risk"], "low": found["low"], "high": found["high"]}
+    )
+    assert (shown["time"], shown["app"], shown["bundle"]) == (NOW, "mortality", tiny_run.name)
+    assert shown["old"] is True, "it is a risk of years ago, however lately it was computed"
+    assert shown["age_seconds"] > 5 * 365 * 86_400
+    (bed,) = service.ask("GET", "/ward").json()["beds"]
+    assert bed["risk"]["value"] == shown["value"]
+    assert [each["what"] for each in service.audit() if each["what"].startswith("predict")] == [
+        "predict mortality",
+        "predict and keep mortality",
+    ]
+    service.client.app.state.hub.store.close()
+    with_another = Store(f"sqlite:///{next(service.state.glob('*.db'))}")
+    assert with_another.read(read_risks)[1].risk == found["risk"]
+    with_another.close()
+
+
+def test_a_risk_that_is_new_is_not_old_and_grows_so(serving, tiny_run):
+    service = serving((tiny_run,))
+    now = dt.datetime.now(dt.UTC)
+    body = {"events": [EVENT], "prediction_time": now.isoformat()}
+    service.ask("PUT", "/beds/1", json={"ward": "A"})
+    assert service.client.post("/predict/mortality?keep=true", json=body).json()["kept"] == 1
+    assert at_bed(service)["old"] is False
+    service.client.app.state.risks._clock = lambda: now.timestamp() + OLD_HOURS * 3600 + 1
+    assert at_bed(service)["old"] is True
+    ahead = body | {"prediction_time": (now + dt.timedelta(days=1)).isoformat()}
+    answer = service.client.post("/predict/mortality?keep=true", json=ahead)
+    assert answer.status_code == 422
+    assert "ahead of the ward's clock" in answer.text
+    assert service.client.post("/predict/mortality", json=ahead).status_code == 200
+
+
+def test_nobody_keeps_a_risk_of_another_ward_s_patient(serving, tiny_run):
+    service = serving(
+        (tiny_run,), roles=("viewer", "clinician", "admin"), wards={"clinician": ["B"], "viewer": ["A"]}
+    )
+    service.ask("PUT", "/beds/1", "admin", json={"ward": "A"})
+    body = {"events": [EVENT], "prediction_time": NOW}
+    address = "/predict/mortality?keep=true"
+    assert service.ask("POST", address, "viewer", json=body).status_code == 403
+    assert service.ask("POST", address, "clinician", json=body).status_code == 404
+    assert (
+        service.audit()[-1] | {"what": "predict and keep mortality", "outcome": "denied"}
+        == service.audit()[-1]
+    )
+    assert at_bed(service, "admin") is None
+    assert service.ask("POST", "/predict/mortality", "clinician", json=body).status_code == 200
+    service.ask("PUT", "/beds/1", "admin", json={"ward": "B"})
+    assert service.ask("POST", address, "clinician", json=body).json()["kept"] == 1
+    assert at_bed(service, "clinician")["value"] > 0
+
+
+def test_where_the_store_cannot_be_read_the_last_risks_are_shown_with_their_age(
+    serving, tiny_run, monkeypatch
+):
+    service = serving((tiny_run,))
+    service.ask("PUT", "/beds/1", json={"ward": "A"})
+    service.client.post("/predict/mortality?keep=true", json={"events": [EVENT], "prediction_time": NOW})
+    (bed,) = service.ask("GET", "/ward").json()["beds"]
+
+    def broken(*_):
+        raise OperationalError("select", {}, Exception("gone"))
+
+    monkeypatch.setattr("caretrace.serve.risks.read_risks", broken)
+    (again,) = service.ask("GET", "/ward").json()["beds"]
+    assert again["risk"]["value"] == bed["risk"]["value"]
+    assert again["risk"]["age_seconds"] >= bed["risk"]["age_seconds"]
+
+
+def planted(config):
+    """What a certification of these settings would have found, all green."""
+    values = {"recovery": 1.0, "decoy": 0.5, "rule_recovery": 1.0, "rule_decoy": 0.5, "padding": 0.0}
+    gates = {"removal": {name: gate(name, value) for name, value in values.items()}}
+    findings = tuple(Finding(rule, 0, 0.98, 9, gates) for rule in RULES)
+    return Certificate("mortality", config, {"subjects": 600}, RULES, findings)
+
+
+@pytest.mark.parametrize(("changed", "certified"), [({}, True), ({"d_model": 4096}, False)])
+def test_attributions_are_certified_where_the_run_has_a_certificate_of_its_configuration(
+    serving, tiny_run, judged, tmp_path, changed, certified
+):
+    run = tmp_path / "certified"
+    shutil.copytree(tiny_run, run)
+    config = Run(run).read()["config"]
+    put_into_bundle(planted({**config, **changed}), run / "bundle")
+    client = serving((run,)).client
+    subject = judged[schema.SUBJECT_ID][0]
+    found = client.get(f"/subjects/{subject}/timeline").json()
+    assert found["certified"] is certified
+    assert ("certified on planted truth" in found["heading"]) is certified
+    assert (found["judged_on"] is not None) is certified
+    other = client.post("/explain", json={"subject_id": subject, "method": "ablation"}).json()
+    assert other["certified"] is False, "it was never judged"
+    assert client.get("/bundles").status_code == 200, "the bundle is whole"

@@ -1,6 +1,7 @@
 """The demo's replay: what it sends is the recording, in step with a clock that says so."""
 
 import asyncio
+import datetime as dt
 import json
 
 import numpy as np
@@ -8,9 +9,11 @@ import polars as pl
 import pytest
 
 from caretrace import schema
+from caretrace.cli import tour
 from caretrace.dataset import Dataset
 from caretrace.errors import ConfigError
 from caretrace.serve.live.samples import CHANNELS
+from caretrace.serve.paired import NOTE, PairedRecords
 from caretrace.serve.replay import Recording, Replay, read_recording
 
 STEP = 60.0
@@ -182,3 +185,93 @@ def test_a_folder_without_demo_says_how_to_make_one(tmp_path):
 def test_a_demo_without_vitals_has_no_replay(tmp_path):
     (tmp_path / "demo.json").write_text('{"runs": {}}')
     assert Replay.open(tmp_path) is None
+
+
+def records_of(every_hours=0.2):
+    """Of bed 7: a fact, something an hour before the label's moment, something 10 minutes after it."""
+    minutes = [None, -60, 10]
+    rows = pl.DataFrame(
+        {
+            "subject_id": [7] * 3,
+            "time": [None if each is None else dt.timedelta(minutes=each) for each in minutes],
+            "code": ["GENDER//F", "LAB//lactate", "LAB//late"],
+            "numeric_value": [None, 2.0, 9.0],
+            "text_value": [None] * 3,
+        },
+        schema=dict(
+            zip(
+                schema.DATA_COLUMNS,
+                (pl.Int64, pl.Duration("us"), pl.String, pl.Float32, pl.String),
+                strict=True,
+            )
+        ),
+    )
+    return PairedRecords(rows, every_hours)
+
+
+def test_risks_are_asked_for_every_few_hours_of_the_ward_from_what_is_known_by_then(monkeypatch):
+    wall, asked = Wall(), []
+    nap = asyncio.sleep
+
+    async def sleep(seconds):
+        await wall.sleep(seconds)
+        await nap(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    replay = Replay(recording(), 60.0, 0.25, wall=wall, paired=records_of())
+    ward = Ward(most=46)  # once around: 15 steps to the end, 30 of the next round
+    ward.clock = replay.clock
+
+    async def keep(rows, moment, note):
+        asked.append((moment, rows))
+        assert note == NOTE
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(replay.run(ward, keep))
+    moments = [moment for moment, _ in asked]
+    assert np.diff(moments).tolist() == [dt.timedelta(minutes=12)] * 3
+    first = moments[0]
+    assert first.replace(tzinfo=dt.UTC).timestamp() == ward.batches[1][0].time[0], "when the live part begins"
+    seen = [rows["code"].to_list() for _, rows in asked]
+    assert seen[0] == ["GENDER//F", "LAB//lactate"], "what comes ten minutes later is not known yet"
+    assert asked[0][1]["time"].to_list() == [None, first - dt.timedelta(hours=1)]
+    assert seen[1] == ["GENDER//F", "LAB//lactate", "LAB//late"]
+    assert seen[2] == ["GENDER//F", "LAB//lactate"], "it has begun again"
+    assert all(rows["time"].drop_nulls().max() <= moment for moment, rows in asked)
+
+
+def test_what_goes_wrong_with_the_risks_does_not_stop_the_ward(monkeypatch, caplog):
+    ward, wall, nap = Ward(most=10), Wall(), asyncio.sleep
+
+    async def sleep(seconds):
+        await wall.sleep(seconds)
+        await nap(0)
+
+    async def keep(*_):
+        raise ConfigError("no model today")
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    replay = Replay(recording(), 60.0, 0.25, wall=wall, paired=records_of())
+    ward.clock = replay.clock
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(replay.run(ward, keep))
+    assert len(ward.batches) == 10
+    assert "no model today" in caplog.text
+
+
+def test_a_demo_pairs_beds_with_held_out_records_and_says_so(tmp_path, tiny_dataset, tiny_run):
+    write_dataset(tmp_path / "dataset" / "vitals")
+    (tmp_path / "dataset" / "mortality").symlink_to(tiny_dataset)
+    labels = pl.read_parquet(tiny_run / "evaluation" / "predictions.parquet").select(schema.LABEL_COLUMNS)
+    labels.write_parquet(tmp_path / "labels")
+    described = tour.describe(["mortality", "vitals"], tmp_path)
+    told = described["risks"]
+    assert "other simulated people" in told["note"]
+    held_out = Dataset(tiny_dataset).splits.filter(pl.col("split") == "held_out")["subject_id"].to_list()
+    assert set(told["records"].values()) <= set(held_out)
+    paired = PairedRecords.open(tmp_path, told)
+    bed, record = next(iter(told["records"].items()))
+    own = paired.rows.filter(pl.col("subject_id") == int(bed))
+    rows = Dataset(tiny_dataset).scan().filter(pl.col("subject_id") == record).collect()
+    assert own["code"].to_list() == rows["code"].to_list()
+    assert "risks" not in tour.describe(["vitals"], tmp_path)

@@ -17,8 +17,8 @@ import psutil
 import pytest
 
 from caretrace.errors import ResourceError
-from caretrace.serve.server import serve
 from caretrace.serve.settings import Limits, ServeSettings
+from caretrace.serve.start import serve
 
 
 class Running:

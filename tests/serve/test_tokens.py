@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from caretrace.errors import ConfigError
+from caretrace.serve.clock import Clock
 from caretrace.serve.security import sessions as sessions_module
-from caretrace.serve.security import tokens as tokens_module
 from caretrace.serve.security.sessions import Sessions
-from caretrace.serve.security.tokens import Clock, Tokens, digest
+from caretrace.serve.security.tokens import Tokens, digest
 
 
 @pytest.fixture
@@ -88,13 +88,20 @@ def test_several_may_add_at_once(tokens):
     assert {token.name for token in tokens.all()} == {f"t{n}" for n in range(8)}
 
 
-def test_setting_the_clock_back_revives_nothing(tokens, monkeypatch):
-    secret = tokens.add("a", "viewer", days=1)
-    clock, token = Clock(), tokens.find(digest(secret))
-    monkeypatch.setattr(tokens_module.time, "time", lambda: token.expires + 1)
-    assert token.why_not(clock.now()) == "expired"
-    monkeypatch.setattr(tokens_module.time, "time", lambda: token.created)
-    assert token.why_not(clock.now()) == "expired"
+def test_setting_the_clock_back_revives_nothing_and_keeps_nothing_alive(tokens):
+    token = tokens.find(digest(tokens.add("a", "viewer", days=1)))
+    wall, steady = [token.expires - 100], [0.0]
+    clock = Clock(lambda: wall[0], lambda: steady[0])
+    wall[0] = token.expires - 10
+    assert token.why_not(clock()) is None
+    wall[0], steady[0] = token.created, 5.0
+    assert token.why_not(clock()) is None
+    steady[0] = 11.0
+    assert token.why_not(clock()) == "expired"
+    wall[0] = token.expires + 1000
+    assert clock() == token.expires + 1000
+    wall[0] = token.created
+    assert token.why_not(clock()) == "expired"
 
 
 def test_a_session_stands_for_its_token_until_it_is_ended(tokens, tmp_path):

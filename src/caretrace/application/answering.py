@@ -135,6 +135,7 @@ class RiskRun:
             "method": method,
             "certified": self.certificate.certified(method),
             "heading": self.certificate.heading(method),
+            "judged_on": self.certificate.judged_on(method),
             "events": [
                 _event(each, float(credit)) for each, credit in zip(rows.to_dicts(), each_credit, strict=True)
             ],

@@ -9,11 +9,10 @@ import typer
 
 from caretrace.cli.console import AsJson, Console, Quiet
 from caretrace.cli.options import extra
+from caretrace.serve.settings import DEMO_FILE
 
 if TYPE_CHECKING:
     from caretrace.serve.settings import ServeSettings
-
-DEMO = "demo.json"
 
 
 def command(
@@ -63,6 +62,15 @@ def command(
             "messages are JSON like the body of POST /vitals."
         ),
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Processes: one leads (scores, alarms, pages), the others take batches of vital signs beside it; "
+            "more than one need --store postgresql://…",
+        ),
+    ] = 1,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
@@ -70,13 +78,13 @@ def command(
 
     Example: `caretrace serve demo`
 
-    For a team: `caretrace serve runs/vitals runs/mortality --host 0.0.0.0 --store postgresql://…`
+    For a team: `caretrace serve runs/vitals runs/mortality --host 0.0.0.0 --store postgresql://… --workers 3`
 
     Research use only, never a bedside device. Ctrl-C stops it; what was acknowledged is on the disk.
     """
     console = Console(as_json, quiet)
     with extra("serve"):
-        from caretrace.serve.server import serve
+        from caretrace.serve.start import serve
 
     asked: dict[str, Any] = {
         "store": store,
@@ -86,6 +94,7 @@ def command(
         "tls_certificate": tls_certificate,
         "tls_key": tls_key,
         "mqtt": mqtt,
+        "workers": workers,
     }
     settings = _settings(runs, state, limit or [], keep or [], asked)
 
@@ -112,7 +121,7 @@ def _settings(
     from caretrace.errors import ConfigError
     from caretrace.serve.settings import Limits, Retention, ServeSettings
 
-    demo = runs[0] if (runs[0] / DEMO).is_file() else None
+    demo = runs[0] if (runs[0] / DEMO_FILE).is_file() else None
     if demo is not None and len(runs) > 1:
         raise ConfigError(f"{demo} is a demo, which names its own runs; give it alone")
     return ServeSettings(
@@ -131,8 +140,8 @@ def _runs_of(demo: Path) -> tuple[Path, ...]:
     from caretrace.files import read_json
 
     try:
-        return tuple(demo / name for name in read_json(demo / DEMO)["runs"].values())
+        return tuple(demo / name for name in read_json(demo / DEMO_FILE)["runs"].values())
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise BundleError(
-            f"{demo / DEMO} is damaged ({error}); remove {demo} and run `caretrace demo`"
+            f"{demo / DEMO_FILE} is damaged ({error}); remove {demo} and run `caretrace demo`"
         ) from None

@@ -60,7 +60,8 @@ def command(
     from caretrace.errors import ConfigError
 
     with extra("serve"):
-        from caretrace.serve.security.tokens import Tokens, iso
+        from caretrace.serve.clock import iso
+        from caretrace.serve.security.tokens import Tokens
 
     console, tokens = Console(as_json, quiet), Tokens(file)
     if action is Action.LIST:

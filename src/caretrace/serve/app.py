@@ -21,9 +21,11 @@ from caretrace.serve.errors import answer_errors
 from caretrace.serve.inputs.mqtt import Listener
 from caretrace.serve.jobs import Jobs
 from caretrace.serve.limits.guard import Guard
+from caretrace.serve.limits.load import Load
 from caretrace.serve.live.hub import Hub
 from caretrace.serve.reference import describe
 from caretrace.serve.replay import Replay
+from caretrace.serve.risks import Risks, foretelling
 from caretrace.serve.routes import routers
 from caretrace.serve.security.gate import Gate
 from caretrace.serve.settings import ServeSettings
@@ -61,11 +63,13 @@ def create_app(settings: ServeSettings) -> FastAPI:
     state.desk.open()  # whatever is damaged is said before anybody can ask
     state.replay = replay
     state.store, state.hub = _hub(bundles, settings, replay)
+    state.risks = Risks(state.store, state.hub.clock, 1.0 if replay is None else replay.speed)
+    state.load = Load(state.hub.settings.most_waiting, state.hub.overload, settings.limits.retry_seconds)
     for router in [*state.desk.routers(), *routers()]:  # an application's own route before the one for all
         app.include_router(router)
     describe(app)
     answer_errors(app)
-    app.add_middleware(Guard, gate=gate, limits=settings.limits)
+    app.add_middleware(Guard, gate=gate, limits=settings.limits, load=state.load)
     if PAGE.is_dir():
         app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
     return app
@@ -87,7 +91,9 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if state.hub is not None:
         await state.hub.start()
         if state.replay is not None:
-            replaying = asyncio.create_task(state.replay.run(state.hub))
+            replaying = asyncio.create_task(
+                state.replay.run(state.hub, foretelling(state.desk, state.risks, "mortality"))
+            )
     if listener is not None:
         listener.start()
     try:

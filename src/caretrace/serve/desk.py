@@ -53,9 +53,8 @@ class Desk:
             if module is not None and hasattr(module, "open_run"):
                 self._opened[bundle.id] = module.open_run(bundle.run)
             elif isinstance(bundle.app, Supervised):
-                from caretrace.application.answering import (
-                    RiskRun,
-                )  # takes seconds; not every service has one
+                # Takes seconds, and not every service has one.
+                from caretrace.application.answering import RiskRun
 
                 self._opened[bundle.id] = RiskRun(bundle.app, bundle.run)
                 self._risks.add(bundle.id)
@@ -72,12 +71,20 @@ class Desk:
         Raises:
             HTTPException: 404, no such run is served.
         """
+        return self._opened[self.named(application, bundle).id]
+
+    def named(self, application: str, bundle: str | None = None) -> LoadedBundle:
+        """The bundle behind `opened`.
+
+        Raises:
+            HTTPException: 404, no such run is served.
+        """
         found = of_application(self.bundles, application) if bundle is None else self.bundles.get(bundle)
         if found is None or found.app.name != application or found.id not in self._opened:
             served = ", ".join(f"{each.id} ({each.app.name})" for each in self.bundles.values()) or "none"
             wanted = application if bundle is None else f"{application} called {bundle}"
             raise HTTPException(404, f"no run of {wanted} is served; served are: {served}")
-        return self._opened[found.id]
+        return found
 
     def predicting(self) -> list[str]:
         """Applications of which a run is served that predicts from records that are sent."""

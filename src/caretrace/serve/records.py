@@ -86,11 +86,12 @@ class Prediction(BaseModel):
 
 
 class Predictions(BaseModel):
-    """What `POST /predict/{name}` answers."""
+    """What `POST /predict/{name}` answers; `kept` says how many risks were stored, null where nobody asked for it."""
 
     predictions: list[Prediction]
     measurements: int
     unknown_codes: int
+    kept: int | None = None
 
 
 def read_records(body: bytes, kind: str, time: dt.datetime | None) -> tuple[pl.DataFrame, dt.datetime]:

@@ -19,13 +19,15 @@ import numpy.typing as npt
 import polars as pl
 
 from caretrace import schema
-from caretrace.apps.vitals.task import channel_codes
-from caretrace.dataset import Dataset, scan_file
+from caretrace.apps.vitals.task import channel_codes, measurements
+from caretrace.data.grid import CHANNEL
+from caretrace.dataset import Dataset
 from caretrace.errors import ConfigError
 from caretrace.files import read_json
 from caretrace.serve.live.samples import CHANNELS, Batch
+from caretrace.serve.paired import Foretell, Foretelling, PairedRecords
+from caretrace.serve.settings import DEMO_FILE
 
-DEMO_FILE = "demo.json"
 MOST = 20_000  # samples of a batch while the hours before now are sent
 PAUSE = 0.5  # seconds until a batch is sent again that could not be taken
 
@@ -93,6 +95,7 @@ class Replay:
         start_hours: How much of it has been when the replay begins.
         ward: Name of the ward.
         wall: The clock on the wall, epoch seconds.
+        paired: Records for the beds, to predict from.
     """
 
     def __init__(
@@ -102,10 +105,11 @@ class Replay:
         start_hours: float,
         ward: str = "A",
         wall: Callable[[], float] = time.time,
+        paired: PairedRecords | None = None,
     ) -> None:
         if not speed > 0:
             raise ConfigError(f"replay.speed: got {speed}; give a number above 0")
-        self.recording, self.speed, self._wall = recording, speed, wall
+        self.recording, self.speed, self._wall, self._paired = recording, speed, wall, paired
         step = recording.step_seconds
         self._ahead = min(start_hours * 3600, recording.seconds - step)
         self._ahead -= self._ahead % step
@@ -130,11 +134,13 @@ class Replay:
         path = demo / DEMO_FILE
         if not path.is_file():
             raise ConfigError(f"{path} is not there; make the folder with `caretrace demo --out {demo}`")
-        told = read_json(path).get("replay")
+        described = read_json(path)
+        told, risks = described.get("replay"), described.get("risks")
         if told is None:
             return None
         recording = read_recording(Dataset(demo / told["dataset"]), told["split"])
-        return cls(recording, speed or told["speed"], told["start_hours"], told["ward"])
+        paired = None if risks is None else PairedRecords.open(demo, risks)
+        return cls(recording, speed or told["speed"], told["start_hours"], told["ward"], paired=paired)
 
     def clock(self) -> float:
         """The ward's time, epoch seconds: up to one step beyond what was sent."""
@@ -153,12 +159,14 @@ class Replay:
         self._now = float(-(-max(self._begun, earliest) // step) * step)
         self._sent = self._now
 
-    async def run(self, ward: Ward) -> None:
+    async def run(self, ward: Ward, keep: Foretell | None = None) -> None:
         """Send the hours before now at once, then each step when it is due; for ever.
 
         Args:
             ward: Who takes the samples.
+            keep: Predicts from the records of the beds, and keeps the risks; None for none.
         """
+        foretelling = None if self._paired is None or keep is None else Foretelling(self._paired, keep)
         for subject, (bed, name) in self.beds.items():
             await ward.place(subject, bed, name)
         while ward.ready():  # what it kept of an earlier replay is being read
@@ -169,6 +177,13 @@ class Replay:
             await _deliver(ward, batch)
         # What took long before the first live step shall not be made up for in a hurry.
         self._begun = self._wall()
+        try:
+            await self._go_on(ward, origin, foretelling)
+        finally:
+            if foretelling is not None:
+                foretelling.stop()
+
+    async def _go_on(self, ward: Ward, origin: float, foretelling: Foretelling | None) -> None:
         step, first = self.recording.step_seconds, self._ahead
         while True:
             for offset in np.arange(first, self.recording.seconds, step):
@@ -176,6 +191,8 @@ class Replay:
                 for batch in self.batches(origin, float(offset), float(offset) + step):
                     await _deliver(ward, batch)
                 self._sent = origin + float(offset)
+                if foretelling is not None:
+                    foretelling.due(origin + self._ahead, self._sent)
             origin, first = origin + -(-self.recording.seconds // step) * step, 0.0
 
     def batches(self, origin: float, first: float, last: float) -> Iterator[Batch]:
@@ -224,37 +241,21 @@ def read_recording(dataset: Dataset, split: str) -> Recording:
         ConfigError: Nobody in it was measured.
     """
     codes = channel_codes(dataset)
-    place = {code: CHANNELS.index(name) for name, group in codes.items() for code in group}
-    tables = [_measured(file, place) for file in dataset.files(split)]
-    table = pl.concat(tables) if tables else pl.DataFrame()
+    tables = [measurements(file, codes) for file in dataset.files(split)]
+    table = pl.concat(tables).filter(pl.col(schema.NUMERIC_VALUE).is_finite()) if tables else pl.DataFrame()
     if table.is_empty():
         raise ConfigError(f"{dataset.path}: no vital signs of {split} subjects to replay; run the demo again")
     begun = pl.col(schema.TIME).min().over(schema.SUBJECT_ID)
     seconds = (pl.col(schema.TIME) - begun).dt.total_microseconds() / 1e6
-    table = table.with_columns(offset=seconds).sort("offset", schema.SUBJECT_ID, "channel")
+    place = pl.col(CHANNEL).replace_strict(
+        {name: CHANNELS.index(name) for name in codes}, return_dtype=pl.Int16
+    )
+    table = table.with_columns(offset=seconds, channel=place).sort("offset", schema.SUBJECT_ID, "channel")
     apart = table.select(pl.col("offset").unique().sort().diff().drop_nulls().median()).item()
     return Recording(
         subject=table[schema.SUBJECT_ID].to_numpy(),
         offset=table["offset"].to_numpy(),
         channel=table["channel"].to_numpy(),
-        value=table[schema.NUMERIC_VALUE].to_numpy(),
+        value=table[schema.NUMERIC_VALUE].cast(pl.Float32).to_numpy(),
         step_seconds=float(apart or 1.0),
-    )
-
-
-def _measured(file: Path, place: dict[str, int]) -> pl.DataFrame:
-    return (
-        scan_file(file)
-        .filter(
-            pl.col(schema.TIME).is_not_null()
-            & pl.col(schema.NUMERIC_VALUE).is_finite()
-            & pl.col(schema.CODE).is_in(list(place))
-        )
-        .select(
-            schema.SUBJECT_ID,
-            schema.TIME,
-            pl.col(schema.CODE).replace_strict(place, return_dtype=pl.Int16).alias("channel"),
-            pl.col(schema.NUMERIC_VALUE).cast(pl.Float32),
-        )
-        .collect()
     )

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from caretrace.errors import ConfigError
 
+DEMO_FILE = "demo.json"  # of a demo folder: runs to serve, and recordings to replay
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -78,6 +80,7 @@ class ServeSettings:
         tls_certificate: PEM file; None is plain HTTP.
         tls_key: PEM file of its key.
         mqtt: Address of a topic whose messages are batches of samples; None for none.
+        workers: Processes; more than one need a store that several can write, and one of them leads.
         replay_speed: Live seconds of the demo's replay in one second; None for no replay.
         limits: How much may be asked.
         retention: How long is kept.
@@ -93,6 +96,7 @@ class ServeSettings:
     tls_certificate: Path | None = None
     tls_key: Path | None = None
     mqtt: str | None = None
+    workers: int = 1
     replay_speed: float | None = None
     limits: Limits = dataclasses.field(default_factory=Limits)
     retention: Retention = dataclasses.field(default_factory=Retention)
@@ -102,6 +106,20 @@ class ServeSettings:
             raise ConfigError(f"--port {self.port}: a port is a number from 0 to 65535; 0 takes a free one")
         if (self.tls_certificate is None) != (self.tls_key is None):
             raise ConfigError("--tls-certificate and --tls-key go together; give both or neither")
+        if self.workers > 1:
+            self._check_workers()
+
+    def _check_workers(self) -> None:
+        if not self.store_url.startswith("postgresql"):
+            raise ConfigError(
+                f"--workers {self.workers}: SQLite is written by one process; give a store that several can write, "
+                "--store postgresql://USER:PASSWORD@HOST/NAME, or leave --workers out"
+            )
+        if self.demo is not None:
+            raise ConfigError(
+                f"--workers {self.workers}: a demo's replay has a clock of its own, which one process keeps; name the "
+                "demo's runs instead of its folder, or leave --workers out"
+            )
 
     @property
     def store_url(self) -> str:

@@ -121,7 +121,9 @@ def test_alarms_are_heard_answered_and_come_back_after_a_restart(url):
     again, in_memory, ward, bed, missed = asyncio.run(second())
     assert again == found
     open_ids = {a["id"] for a in found if a["state"] != "cleared"}
-    assert {alarm.id for alarm in in_memory.values() if alarm.state != "cleared"} == open_ids
+    open_again = {alarm.id: alarm.reason for alarm in in_memory.values() if alarm.state != "cleared"}
+    # The clock may have looked already, and found that nobody sends.
+    assert {name for name, reason in open_again.items() if name in open_ids or reason != "stale"} == open_ids
     assert [each["bed"] for each in ward["beds"]] == ["A-01"]
     assert len(bed["times"]) == len(bed["values"]["hr"]) == len(bed["scores"]["sudden"]) > 50
     assert {payload["id"] for _, kind, payload in _events(missed) if kind == "alarm"} >= open_ids

@@ -59,15 +59,31 @@ def bed(place: int, now: float) -> dict[str, Any]:
         "bed": f"A-{place + 1:02d}",
         "ward": "A",
         "state": state,
-        "risk": None
-        if place == 44
-        else {"value": chance, "low": chance * 0.7, "high": min(0.97, chance * 1.35)},
+        "risk": None if place == 44 else risk(chance, now - (8 if place == AGED else 1) * 3600),
         "last_sample": at(now - old),
         "age_seconds": old,
         "values": {name: level(name, usual, place, now, state) for name, _, _, usual in CHANNELS},
         "units": {name: unit for name, unit, _, _ in CHANNELS},
         "scores": {"sudden": 0.4, "lasting": 1.1},
         "alarms": [alarm(place, state)] if state != "quiet" else [],
+    }
+
+
+AGED = 12  # whose risk is old
+
+
+def risk(chance: float, when: float) -> dict[str, Any]:
+    return {
+        "value": chance,
+        "low": chance * 0.7,
+        "high": min(0.97, chance * 1.35),
+        "app": "mortality",
+        "bundle": "mortality",
+        "time": at(when),
+        "age_seconds": -when,
+        "old": False,
+        "old_after_seconds": 6 * 3600,
+        "note": "Pairing of the test.",
     }
 
 
@@ -114,6 +130,7 @@ def strips(place: int, now: float, seen: dict[str, Any] | None) -> dict[str, Any
     ]
     return {
         "subject_id": 1000 + place,
+        "risk": bed(place, now)["risk"],
         "bed": f"A-{place + 1:02d}",
         "ward": "A",
         "channels": [{"name": name, "unit": unit, "normal": normal} for name, unit, normal, _ in CHANNELS],
@@ -226,6 +243,8 @@ def timeline() -> dict[str, Any]:
         ],
         "method": "removal",
         "certified": True,
+        "heading": "Removal (certified on planted truth)",
+        "judged_on": "judged on 68 records",
         "static": ["Age 71", "Sex M", "Coronary Care Unit"],
     }
 

@@ -1,5 +1,8 @@
 """The page in a browser: by keyboard alone, for everybody's eyes, and honest about what is old."""
 
+import re
+import threading
+
 import pytest
 
 from .conftest import show, violations
@@ -125,6 +128,67 @@ def test_a_service_that_fell_silent_is_unmistakable(look, stub):
     show(page, "bed", VIEWS["bed"])
     assert "line-through" in page.evaluate("getComputedStyle(document.querySelector('.now')).textDecoration")
     assert violations(page) == []
+
+
+def test_a_risk_says_how_old_it_is_and_is_grey_when_it_is_too_old(look, stub):
+    page = look(stub.url)
+    page.wait_for_selector(".grid a")
+    tile = page.locator(".grid a").nth(1)
+    assert re.search(r"Risk \d+ % \(\d+–\d+\)\s+of 60 min ago", tile.inner_text())
+    old = page.locator(".grid a").nth(12)
+    assert re.search(r"▲ Old risk \d+ % \(\d+–\d+\)\s+of 8 h ago", old.inner_text())
+    grey = "element => getComputedStyle(element).backgroundColor"
+    bars = [each.locator(".interval b").evaluate(grey) for each in (tile, old)]
+    assert bars[0] != bars[1], "not only in words"
+    assert "Pairing of the test." in page.inner_text(".notice")
+    page.goto(f"{stub.url}#/bed/1012")
+    page.wait_for_selector("main[data-view=bed]")
+    told = page.inner_text(".bed-risk")
+    assert "▲ Old risk" in told
+    assert "predicted for" in told
+    assert "Pairing of the test." in told
+    assert violations(page) == []
+
+
+def test_a_risk_grows_old_while_somebody_looks(look, stub):
+    page = look(f"{stub.url}#/bed/1001")
+    page.wait_for_selector("main[data-view=bed]")
+    assert page.inner_text(".told-risk").startswith(
+        "Risk of death in the stay 7.4 % (5.2–10.0 %), predicted for 2026-03-02 13:00 UTC"
+    )
+    stub.silent = True  # each event would set the ward's clock right
+    page.wait_for_timeout(800)
+    page.evaluate(
+        "() => { const late = performance.now.bind(performance); performance.now = () => late() + 6 * 3600e3; }"
+    )
+    page.wait_for_selector(".told-risk.aged")
+    assert "After 6 h a risk counts as old." in page.inner_text(".bed-risk")
+
+
+@pytest.mark.parametrize(("certified", "said"), [(True, "✓ Certified."), (False, "▲ Not importance.")])
+def test_attributions_stand_under_what_the_certificate_says(look, stub, monkeypatch, certified, said):
+    from . import canned
+
+    whole = canned.timeline()
+    monkeypatch.setattr(canned, "timeline", lambda: whole | {"certified": certified})
+    page = look(f"{stub.url}#/subject/20000")
+    page.wait_for_selector("main[data-view=subject]")
+    assert page.inner_text(".box").startswith(said)
+    assert "It was judged on 68 records." in page.inner_text(".box")
+
+
+def test_the_board_says_that_it_is_being_computed(look, stub, monkeypatch):
+    from . import canned
+
+    whole, wait = canned.board(), threading.Event()
+    monkeypatch.setattr(canned, "board", lambda: wait.wait(10) and whole)
+    page = look(f"{stub.url}#/board")
+    page.wait_for_selector("main [role=status]")
+    assert "Computing the forecasts" in page.inner_text("main")
+    assert violations(page) == []
+    wait.set()
+    page.wait_for_selector(".horizons")
+    assert page.locator("main [role=status]").count() == 0
 
 
 def test_a_viewer_is_offered_only_what_a_viewer_may(look, stub):

@@ -21,6 +21,7 @@ from caretrace.serve.limits.address import (
     odd_request_id,
 )
 from caretrace.serve.limits.body import GoneError, TooLargeError, not_a_number, read_body, too_deep
+from caretrace.serve.limits.load import Load, sender_of
 from caretrace.serve.limits.rate import Rate
 from caretrace.serve.security.caller import Caller
 from caretrace.serve.security.gate import Gate, cookie_of
@@ -39,10 +40,8 @@ IN_FLIGHT = Gauge("caretrace_in_flight", "Requests being worked on.")
 
 # Answered however busy we are: whoever watches the service must see that it lives.
 WATCHED = frozenset({"/health", "/ready", "/metrics"})
-STREAM, VITALS = (
-    "/stream",
-    "/vitals",
-)  # the latter come by the hundred a second: not in the log unless refused
+STREAM = "/stream"
+VITALS = "/vitals"  # come by the hundred a second: not in the log unless refused
 _TABLES = ("application/vnd.apache.parquet", "application/octet-stream")
 _NO_JSON = (*_TABLES, "application/hl7-v2", "x-application/hl7-v2+er7")
 MOST_UPLOADS = 2
@@ -70,10 +69,11 @@ class Guard:
         app: What comes behind.
         gate: Who may come in.
         limits: How much.
+        load: Told who must wait, so that connections turn them away.
     """
 
-    def __init__(self, app: App, *, gate: Gate, limits: Limits) -> None:
-        self._app, self._gate, self._limits = app, gate, limits
+    def __init__(self, app: App, *, gate: Gate, limits: Limits, load: Load) -> None:
+        self._app, self._gate, self._limits, self._load = app, gate, limits, load
         self._rate = Rate(limits.requests_per_second, limits.burst)
         self._unknown = Rate(limits.unknown_per_second, limits.unknown_burst)
         self._working = self._streams = self._uploads = 0
@@ -107,7 +107,7 @@ class Guard:
         if path in WATCHED:
             await self._app(scope, receive, answer.send)
             return
-        self._check_rate(scope, caller)
+        self._check_rate(scope, caller, headers)
         if path == STREAM:
             await self._stream(scope, receive, answer)
         else:
@@ -125,13 +125,14 @@ class Guard:
         if cross_site(scope["method"], headers, scope.get("scheme", "http")):
             raise Refusal(403, "a change must come from this service's own page, or carry no `Origin`")
 
-    def _check_rate(self, scope: Scope, caller: Caller | None) -> None:
+    def _check_rate(self, scope: Scope, caller: Caller | None, headers: dict[bytes, bytes]) -> None:
         """Who is known has a rate of their own; everybody else at one address shares a lower one."""
         if caller is None:
             wait = self._unknown.wait(_address(scope), time.monotonic())
         else:
             wait = self._rate.wait(caller.who, time.monotonic())
         if wait:
+            self._load.wait(sender_of(headers.get(b"authorization"), scope.get("client")), wait)
             seconds = max(self._limits.retry_seconds, math.ceil(wait))
             raise Refusal(429, "too many requests at once; ask again later", retry_after=str(seconds))
 
@@ -265,8 +266,8 @@ def _behind(scope: Scope) -> bool:
     """Whether the live ward has enough to do without another batch; said before the batch is read."""
     if scope["path"] != VITALS or "app" not in scope:
         return False
-    busy: Callable[[], bool] | None = getattr(getattr(scope["app"].state, "hub", None), "busy", None)
-    return busy is not None and busy()
+    hub = getattr(scope["app"].state, "hub", None)
+    return hub is not None and hub.overload() is not None
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

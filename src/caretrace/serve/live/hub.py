@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from caretrace.errors import CaretraceError, InputError
+from caretrace.errors import InputError
+from caretrace.serve.clock import Clock, iso
 from caretrace.serve.live import metrics, views
 from caretrace.serve.live.broker import Broker
-from caretrace.serve.live.clock import WardClock
+from caretrace.serve.live.intake import Intake, OverloadedError
 from caretrace.serve.live.lifecycle import Outcome
 from caretrace.serve.live.model import LiveModel, live_model, without_model
 from caretrace.serve.live.reproduction import nothing, reproduce, stored_course
@@ -31,16 +31,10 @@ if TYPE_CHECKING:
     from caretrace.serve.bundles import LoadedBundle
     from caretrace.serve.settings import Retention, ServeSettings
 
+__all__ = ["Hub", "OverloadedError"]
 _IDS = 1_000_000  # event ids reserved at a time
 _FEW = 10_000
-_TURN = 0.0005  # seconds
 _LONGEST_HOURS = 72.0
-
-
-class OverloadedError(CaretraceError, TimeoutError):
-    """More than can be taken; try again after `retry_after` seconds."""
-
-    retry_after = 1
 
 
 class Hub:
@@ -68,8 +62,7 @@ class Hub:
         speed: float = 1.0,
     ) -> None:
         self.store, self.settings = store, live or LiveSettings()
-        self.clock = clock or WardClock()
-        self.risks: Mapping[int, Mapping[str, float]] = {}
+        self.clock = clock or Clock()
         self._retention: Retention | None = None if settings is None else settings.retention
         vitals = next((each for each in bundles.values() if each.app.name == "vitals"), None)
         if model is None:
@@ -79,13 +72,11 @@ class Hub:
         self._scoring = Scoring(store, model, self.settings, self._now, self._heard, self._ticked)
         self._places: dict[int, Bed] = {}
         self._told = self._retained = 0.0
-        self._taking = 0  # batches on their way to the disk
         self._speed = self._scoring.speed = speed
+        self._intake = Intake(store, self.settings, self._now, self.settings.most_unscored, speed)
 
     async def start(self) -> None:
         """Rebuild the ward from the store and follow it; `ready` says when it is there."""
-        # Three threads take turns: with the usual 5 ms for a turn, each step of a request may wait as long.
-        sys.setswitchinterval(_TURN)
         self.broker.attach(asyncio.get_running_loop())
         self._places = {bed.subject_id: bed for bed in await self.store.ask(records.read_beds)}
         first = await self.store.write(lambda connection: records.reserve_events(connection, _IDS))
@@ -106,24 +97,9 @@ class Hub:
         newest = float(self._ward.recent.newest.max(initial=-math.inf))
         return newest if math.isfinite(newest) else None
 
-    def busy(self) -> bool:
-        """Whether another batch would be refused."""
-        log, limits = self.store.log, self.settings
-        return (
-            max(self._taking, self.store.writer.waiting) >= limits.most_waiting
-            or log.unscored >= limits.most_unscored
-        )
-
-    def check_load(self) -> None:
-        """Refuse before any work is done.
-
-        Raises:
-            OverloadedError: Too much is waiting.
-        """
-        if max(self._taking, self.store.writer.waiting) >= self.settings.most_waiting:
-            raise OverloadedError("vitals: more batches than the disk can take; send it again in a second")
-        if self.store.log.unscored >= self.settings.most_unscored:
-            raise OverloadedError("vitals: scoring is behind; send it again in a second")
+    def overload(self) -> str | None:
+        """Why another batch would be refused; None while it would be taken."""
+        return self._intake.overload()
 
     async def accept(self, batch: Batch) -> Accepted:
         """Keep a batch; it is on the disk when this returns.
@@ -134,19 +110,7 @@ class Hub:
             BatchConflictError: Its id came before with other samples.
             ResourceError: It cannot be stored.
         """
-        self.check_load()
-        batch.within(self._now(), self.settings.future_seconds * self._speed)
-        began = time.perf_counter()
-        self._taking += 1
-        try:
-            accepted = await self.store.append(batch.new(time.time()))
-        finally:
-            self._taking -= 1
-        metrics.COMMIT.observe(time.perf_counter() - began)
-        metrics.BATCHES.labels("duplicate" if accepted.duplicate else "new").inc()
-        if not accepted.duplicate:
-            metrics.SAMPLES.inc(accepted.accepted)
-        return accepted
+        return await self._intake.accept(batch)
 
     def ward_of(self, subject_id: int) -> str | None:
         """Where a subject lies; None where nobody has heard of it."""
@@ -168,14 +132,14 @@ class Hub:
         """The overview of a ward, or of all that are allowed."""
         now = self._now()
         beds = [
-            views.overview(self._ward, subject, self._places.get(subject), now, self.risks.get(subject))
+            views.overview(self._ward, subject, self._places.get(subject), now)
             for subject in self._subjects()
             if self._lies_in(subject, ward, allowed)
         ]
         beds.sort(key=lambda each: (each["ward"], each["bed"] or "", each["subject_id"]))
         replay = None if self._speed == 1.0 else {"speed": self._speed}
         return {
-            "time": views.iso(now),
+            "time": iso(now),
             "replay": replay,
             "thresholds": views.thresholds_view(self.model),
             "beds": beds,
@@ -206,10 +170,9 @@ class Hub:
             lambda connection: records.read_alarms(connection, subject_id=subject_id, since=since)
         )
         place = self._places.get(subject_id)
-        risk = self.risks.get(subject_id)
         return {
-            **views.overview(ward, subject_id, place, self._now(), risk),
-            "time": views.iso(self._now()),
+            **views.overview(ward, subject_id, place, self._now()),
+            "time": iso(self._now()),
             **views.strips(ward, course),
             "alarms": [views.alarm_view(alarm, place) for alarm in alarms],
         }
@@ -321,7 +284,7 @@ class Hub:
         now = time.monotonic()
         if now - self._told >= self.settings.beat_seconds:
             self._told = now
-            self.broker.publish("beat", {"time": views.iso(self._now())})
+            self.broker.publish("beat", {"time": iso(self._now())})
         if self.broker.left < _FEW:
             first = self.store.submit(lambda connection: records.reserve_events(connection, _IDS)).result(30)
             self.broker.reserve(first, _IDS)
@@ -330,6 +293,7 @@ class Hub:
         metrics.LATE.set(ward.grid.too_late)
         metrics.STEPS.set(ward.counts.steps)
         metrics.UNSCORED.set(self.store.log.unscored)
+        metrics.LAST.set(self.store.log.last)
         metrics.READERS.set(self.broker.readers)
         if self._retention is not None and now - self._retained >= self.settings.retain_seconds:
             self._retained = now
@@ -345,6 +309,6 @@ class Hub:
         wards: dict[str, dict[str, Any]] = {}
         for subject, value in beds.items():
             wards.setdefault(self.ward_of(subject) or UNASSIGNED, {})[str(subject)] = value
-        moment = views.iso(self._now())
+        moment = iso(self._now())
         for ward, found in wards.items():
             self.broker.publish(kind, {"time": moment, "ward": ward, "beds": found}, ward)

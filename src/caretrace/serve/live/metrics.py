@@ -19,5 +19,6 @@ IMPLAUSIBLE = Gauge(
 LATE = Gauge("caretrace_late_samples", "Samples that came after their step, not scored, since the start")
 STEPS = Gauge("caretrace_scored_steps", "Steps of subjects that were scored, since the start")
 UNSCORED = Gauge("caretrace_unscored_batches", "Batches on the disk that nobody has scored yet")
+LAST = Gauge("caretrace_log_batches", "Batches that were ever appended to the log, by whichever process")
 READERS = Gauge("caretrace_stream_readers", "Readers of the event stream")
 EVICTED = Counter("caretrace_stream_evicted", "Readers that took no events and were cut off")

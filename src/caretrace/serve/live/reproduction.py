@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from caretrace.apps.vitals.alarms import AlarmMachine, AlarmSettings
+from caretrace.serve.clock import iso
 from caretrace.serve.live.follower import SCORES
 from caretrace.serve.live.model import LiveModel
 from caretrace.serve.live.recent import Course
-from caretrace.serve.live.views import iso
 from caretrace.serve.store.records import Alarm
 from caretrace.serve.store.store import Store, read_scored
 

@@ -40,6 +40,7 @@ from caretrace.serve.store.store import (
 _LOG = logging.getLogger(__name__)
 _PATIENCE = 30.0  # seconds for a commit
 _CLOCKWORK = 1.0  # seconds between two looks at the clock
+_MUCH = 500  # batches
 _AGAIN = 1.0  # seconds until a ward that broke down is built again
 Listener = Callable[[Ward, Outcome, Scored | None], None]
 
@@ -119,16 +120,19 @@ class Scoring:
             ward.seq = self._store.read(self._rebuild_from)
         for scored in steps:
             ward.remember(scored)
+        read = 0
         for entries in self._store.log.read(ward.seq, min(position, until)):
             ward.take(entries, alarms=False)
+            read += len(entries)
         ward.seq = max(ward.seq, position)
         ward.lifecycle.restore(machines, alarms, self._clock())
         ward.wake()
         self._stored, self.ward = position, ward
         for entries in self._store.log.read(ward.seq, until):
             ward.take(entries)
+            read += len(entries)
         self._snapshot_at = time.monotonic()
-        self._settle([], snapshot=False)
+        self._settle([], snapshot=read > _MUCH)  # so that the next restart need not read it again
 
     def _known(self, connection: Connection) -> tuple[Any, ...]:
         position = records.read_position(connection, records.SCORED_POSITION)
@@ -150,7 +154,7 @@ class Scoring:
 
     def _tick(self) -> None:
         now = time.monotonic()
-        self._take(self._store.log.take())
+        self._take(self._store.log.take(self.ward.seq))
         answers = [(future, self._do(what)) for what, future in self._commanded()]
         if now - self._looked_at >= _CLOCKWORK:
             self._looked_at = now

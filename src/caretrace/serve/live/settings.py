@@ -27,6 +27,7 @@ class LiveSettings:
         most_samples: Of one batch.
         most_waiting: Batches on their way to the disk, beyond which more are refused: few, so that nobody waits long.
         most_unscored: Batches waiting to be scored, beyond which more are refused.
+        most_behind: The same for further workers, who go on while the leader is started again: the store holds them.
         replayed_events: Events that a reader who comes back can still get.
         stall_seconds: A reader of events who takes none for so long is cut off.
         beat_seconds: Longest time without an event.
@@ -46,6 +47,7 @@ class LiveSettings:
     most_samples: int = 50_000
     most_waiting: int = 12
     most_unscored: int = 4096
+    most_behind: int = 16_384
     replayed_events: int = 4096
     stall_seconds: float = 20.0
     beat_seconds: float = 5.0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from caretrace.serve.clock import iso
 from caretrace.serve.live.follower import SCORES
 from caretrace.serve.live.lifecycle import PHYSIOLOGICAL, STALE
 from caretrace.serve.live.model import LiveModel
@@ -30,14 +30,6 @@ NORMAL: Mapping[str, tuple[float, float]] = {
     "temp": (36.1, 38.0),
 }
 _DIGITS = 3
-
-
-def iso(seconds: float | None) -> str | None:
-    """Epoch seconds as ISO 8601 in UTC; None where there is none."""
-    if seconds is None or not math.isfinite(seconds):
-        return None
-    moment = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def alarm_view(alarm: Alarm, bed: Bed | None) -> dict[str, Any]:
@@ -112,10 +104,8 @@ def thresholds_view(model: LiveModel) -> dict[str, float]:
     return {name: round(each.raise_at, _DIGITS) for name, each in model.alarms.items()}
 
 
-def overview(
-    ward: Ward, subject: int, bed: Bed | None, now: float, risk: Mapping[str, float] | None
-) -> dict[str, Any]:
-    """One bed of the overview; `risk` is `{"value", "low", "high"}` where another application knows it."""
+def overview(ward: Ward, subject: int, bed: Bed | None, now: float) -> dict[str, Any]:
+    """One bed of the overview; `risk` is for the routes to fill in (`serve.risks`)."""
     slot = ward.slot_of.get(subject)
     alarms = ward.lifecycle.of_subject(subject)
     last = -math.inf if slot is None else float(ward.recent.newest[slot])
@@ -126,7 +116,7 @@ def overview(
         "bed": None if bed is None else bed.bed,
         "ward": UNASSIGNED if bed is None else bed.ward,
         "state": bed_state(ward, subject, alarms) if slot is not None else "stale",
-        "risk": risk,
+        "risk": None,
         "last_sample": iso(last),
         "age_seconds": round(max(0.0, now - last), 1) if math.isfinite(last) else None,
         "values": values,

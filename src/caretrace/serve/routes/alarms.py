@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Depends, HTTPException, Path, Query, Request, Response
@@ -76,14 +77,9 @@ async def acknowledge(
 ) -> Response:
     """Somebody has seen an alarm; it sounds again if the trouble lasts for a quarter of an hour."""
     hub: Hub = request.app.state.hub
-    known = await _visible(request, who, alarm_id, "acknowledge alarm")
-    _writable(why)
-    try:
-        changed = await hub.acknowledge(alarm_id, who.who, why)
-    except InputError as error:
-        raise HTTPException(409, str(error)) from None
-    await record(request, who, f"acknowledge alarm {alarm_id}", subject_id=known.subject_id, must=False)
-    return answer(changed)
+    return await _answered(
+        request, who, alarm_id, "acknowledge alarm", why, lambda: hub.acknowledge(alarm_id, who.who, why)
+    )
 
 
 @router.post("/alarms/{alarm_id}/snooze", responses=_NOT_OPEN)
@@ -96,13 +92,22 @@ async def snooze(
 ) -> Response:
     """Somebody comes back to an alarm later; until then it is silent, and then sounds again if the trouble lasts."""
     hub: Hub = request.app.state.hub
-    known = await _visible(request, who, alarm_id, "snooze alarm")
+    return await _answered(
+        request, who, alarm_id, "snooze alarm", why, lambda: hub.snooze(alarm_id, minutes, who.who, why)
+    )
+
+
+async def _answered(
+    request: Request, who: Caller, alarm_id: str, what: str, why: str, change: Callable[[], Awaitable[Any]]
+) -> Response:
+    """Change an alarm that who asks may see, and write down who did; an alarm is answered without the audit, too."""
+    known = await _visible(request, who, alarm_id, what)
     _writable(why)
     try:
-        changed = await hub.snooze(alarm_id, minutes, who.who, why)
+        changed = await change()
     except InputError as error:
         raise HTTPException(409, str(error)) from None
-    await record(request, who, f"snooze alarm {alarm_id}", subject_id=known.subject_id, must=False)
+    await record(request, who, f"{what} {alarm_id}", subject_id=known.subject_id, must=False)
     return answer(changed)
 
 

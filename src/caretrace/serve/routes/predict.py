@@ -12,6 +12,7 @@ from caretrace.apps import APPS
 from caretrace.errors import unknown_name
 from caretrace.serve.desk import Desk
 from caretrace.serve.records import PARQUET, Predictions, Records, inlined, read_records
+from caretrace.serve.risks import Risks
 from caretrace.serve.security import Caller, require
 from caretrace.serve.security.roles import PREDICT
 
@@ -45,19 +46,37 @@ ELSEWHERE = {
 )
 async def predict(
     request: Request,
-    _who: Annotated[Caller, Depends(require(PREDICT))],
+    who: Annotated[Caller, Depends(require(PREDICT))],
     name: Annotated[str, Path(pattern=NAME, description="Which application.")],
     bundle: Bundle = None,
     prediction_time: Annotated[dt.datetime | None, Query(description="For a Parquet body.")] = None,
+    keep: Annotated[
+        bool,
+        Query(
+            description="Show these risks at the subjects' beds, with their age, until later ones are kept."
+        ),
+    ] = False,
 ) -> Any:
-    """Risks for records: MEDS rows as JSON, or as Parquet with `?prediction_time=`."""
+    """Risks for records: MEDS rows as JSON, or as Parquet with `?prediction_time=`.
+
+    `low` and `high` are where two standard deviations of the ensemble's members end: how far they disagree, not how
+    often the outcome falls between; null for a single member. With `?keep=true` risks are stored before they are told.
+    """
     desk: Desk = request.app.state.desk
     opened = _opened(desk, name, bundle)
     body = await request.body()
     kind = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
     rows, time = await desk.compute(lambda: read_records(body, kind, prediction_time))
-    await desk.reads(request, f"predict {name}", rows[schema.SUBJECT_ID].unique().sort().to_list())
-    return await desk.compute(lambda: opened.predict(rows, time))
+    subjects = rows[schema.SUBJECT_ID].unique().sort().to_list()
+    if not keep:
+        await desk.reads(request, f"predict {name}", subjects)
+        return await desk.compute(lambda: opened.predict(rows, time))
+    risks: Risks = request.app.state.risks
+    risks.within(time)
+    await desk.reads(request, f"predict and keep {name}", subjects, kept=True)
+    found = await desk.compute(lambda: opened.predict(rows, time))
+    source = name, desk.named(name, bundle).id
+    return found | {"kept": await risks.keep(found["predictions"], time, source, who.who)}
 
 
 def _opened(desk: Desk, name: str, bundle: str | None) -> RiskRun:

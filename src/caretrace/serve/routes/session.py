@@ -45,11 +45,11 @@ async def begin(login: Login, request: Request, response: Response) -> dict[str,
         address = Caller(request.client.host if request.client else "unknown", VIEWER)
         await record(request, address, "begin a session", outcome="denied", must=False)
         raise HTTPException(401, "this token is not valid; it may be mistyped, expired or revoked")
-    secret, expires = gate.sessions.begin(token, gate.clock.now())
+    secret, expires = gate.sessions.begin(token, gate.clock())
     response.set_cookie(
         COOKIE,
         secret,
-        max_age=max(0, int(expires - gate.clock.now())),
+        max_age=max(0, int(expires - gate.clock())),
         httponly=True,
         samesite="strict",
         # Behind a proxy that speaks TLS only the page's own origin says so.

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 from fastapi import APIRouter, HTTPException, Request, Response
 from pydantic import BaseModel
 
 from caretrace.serve.inputs import fhir, hl7
-from caretrace.serve.live.hub import Hub, OverloadedError
+from caretrace.serve.live.intake import OverloadedError
 from caretrace.serve.live.samples import CHANNELS, Batch
 from caretrace.serve.live.wire import parse_batch
 from caretrace.serve.security import Caller, caller, refuse, require
 from caretrace.serve.store.log import BatchConflictError
+
+if TYPE_CHECKING:
+    from caretrace.serve.live.hub import Hub
 
 router = APIRouter(tags=["vitals"])
 _allowed = require("vitals")
@@ -90,7 +93,6 @@ async def post_vitals(request: Request) -> Response:
     who = await _allowed(request, await caller(request))  # not by `Depends`, which costs as much as the rest
     hub: Hub = request.app.state.hub
     try:
-        hub.check_load()
         body = await request.body()
         kind = request.headers.get("content-type", "").split(";", 1)[0].strip().lower()
         batch = await _read(body, kind, hub.settings.most_samples)
@@ -113,9 +115,12 @@ async def check_wards(request: Request, who: Caller, batch: Batch) -> None:
     """
     if who.wards is None:
         return
+    # Not above: a further worker loads no models, nor torch.
+    from caretrace.serve.live.views import UNASSIGNED
+
     hub: Any = request.app.state.hub
     for subject in set(batch.subject.tolist()):
-        if not who.sees(hub.ward_of(subject) or "unassigned"):
+        if not who.sees(hub.ward_of(subject) or UNASSIGNED):
             raise await refuse(request, who, "send vital signs", subject_id=subject)
 
 

@@ -30,11 +30,14 @@ async def wards(request: Request, who: Annotated[Caller, Depends(require("read")
 async def ward(
     request: Request, who: Annotated[Caller, Depends(require("read"))], ward: WardName = None
 ) -> Response:
-    """The overview: every bed with its state, last values, scores and alarms."""
+    """The overview: every bed with its state, last values, scores, alarms, and the newest risk that was kept."""
     hub: Hub = request.app.state.hub
     if ward is not None and not who.sees(ward):
         raise await refuse(request, who, "read ward")
     found = hub.ward(ward, who.wards)
+    risks = await request.app.state.risks.shown()
+    for each in found["beds"]:
+        each["risk"] = risks.get(each["subject_id"])
     await record_all(request, who, "read ward", [bed["subject_id"] for bed in found["beds"]], must=False)
     return answer(found)
 
@@ -48,13 +51,15 @@ async def bed(
     subject_id: Subject,
     hours: Annotated[float, Query(gt=0, le=72, description="How far back.")] = 2.0,
 ) -> Response:
-    """The course of one patient: values, scores, thresholds, alarms."""
+    """The course of one patient: values, scores, thresholds, alarms, and the newest risk that was kept."""
     hub: Hub = request.app.state.hub
     lies_in = hub.ward_of(subject_id)
     if lies_in is None or not who.sees(lies_in):
         raise await refuse(request, who, "read bed", subject_id=subject_id)
     await record(request, who, "read bed", subject_id=subject_id)
-    return answer(await hub.bed(subject_id, hours))
+    found = await hub.bed(subject_id, hours)
+    risks = await request.app.state.risks.shown(subject_id)
+    return answer(found | {"risk": risks.get(subject_id)})
 
 
 @router.put(

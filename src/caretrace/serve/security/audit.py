@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, Self
 
 from caretrace.errors import ResourceError
-from caretrace.serve.security.tokens import Clock, iso
+from caretrace.serve.clock import Clock, iso
 
 FILE, HEAD = "audit.jsonl", "audit.head"
 START = "0" * 64
@@ -198,7 +198,7 @@ class Audit:
             lines = []
             for entry in entries:
                 number += 1
-                value = {"n": number, "time": iso(self._clock.now()), **dataclasses.asdict(entry)}
+                value = {"n": number, "time": iso(self._clock(), "seconds"), **dataclasses.asdict(entry)}
                 value["previous"] = last
                 last = value["hash"] = _hash(value)
                 lines.append(json.dumps(value, ensure_ascii=False) + "\n")

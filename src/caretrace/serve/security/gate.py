@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from caretrace.errors import ConfigError
+from caretrace.serve.clock import Clock
 from caretrace.serve.security.audit import Audit
 from caretrace.serve.security.caller import Caller
 from caretrace.serve.security.roles import ADMIN
 from caretrace.serve.security.sessions import COOKIE, Sessions
-from caretrace.serve.security.tokens import LOOK_SECONDS, Clock, Token, Tokens, digest
+from caretrace.serve.security.tokens import LOOK_SECONDS, Token, Tokens, digest
 from caretrace.serve.settings import ServeSettings
 
 LOCAL = Caller("local", ADMIN)
@@ -30,7 +31,7 @@ class Gate:
         self.sessions = Sessions(settings.state / "sessions")
         self.audit = Audit(settings.audit)
         self._loopback = settings.loopback
-        valid = [token for token in self.tokens.all() if token.why_not(self.clock.now()) is None]
+        valid = [token for token in self.tokens.all() if token.why_not(self.clock()) is None]
         if not self._loopback and not valid:
             raise ConfigError(
                 f"--host {settings.host} lets others reach the service, and no token is valid, so anybody could read "
@@ -58,7 +59,7 @@ class Gate:
     def valid(self, secret: str) -> Token | None:
         """The valid token behind a secret, or None."""
         token = self.tokens.find(digest(secret))
-        return token if token is not None and token.why_not(self.clock.now()) is None else None
+        return token if token is not None and token.why_not(self.clock()) is None else None
 
     def _token(self, authorization: str | None, cookie: str | None) -> Token | None:
         if authorization is not None:
@@ -67,9 +68,9 @@ class Gate:
             return self.valid(authorization[len(_BEARER) :].strip())
         if cookie is None:
             return None
-        session = self.sessions.find(cookie, self.clock.now())
+        session = self.sessions.find(cookie, self.clock())
         token = None if session is None else self.tokens.find(session.token)
-        return token if token is not None and token.why_not(self.clock.now()) is None else None
+        return token if token is not None and token.why_not(self.clock()) is None else None
 
 
 def of_token(token: Token) -> Caller:

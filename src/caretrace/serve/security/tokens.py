@@ -7,7 +7,6 @@ it changes, so `caretrace token revoke` ends a token of a running service within
 from __future__ import annotations
 
 import dataclasses
-import datetime as dt
 import fcntl
 import hashlib
 import json
@@ -23,6 +22,7 @@ from typing import Any
 
 from caretrace.errors import ConfigError, unknown_name
 from caretrace.files import whole_file
+from caretrace.serve.clock import iso
 from caretrace.serve.security.roles import ROLES
 
 PREFIX = "caretrace_"
@@ -65,22 +65,10 @@ class Token:
             "name": self.name,
             "role": self.role,
             "wards": None if self.wards is None else list(self.wards),
-            "created": iso(self.created),
-            "expires": iso(self.expires),
-            "revoked": None if self.revoked is None else iso(self.revoked),
+            "created": iso(self.created, "seconds"),
+            "expires": iso(self.expires, "seconds"),
+            "revoked": None if self.revoked is None else iso(self.revoked, "seconds"),
         }
-
-
-class Clock:
-    """Time that never goes back while we run: setting the clock back must not revive an expired token."""
-
-    def __init__(self) -> None:
-        self._latest = 0.0
-
-    def now(self) -> float:
-        """Epoch seconds, the latest seen at least."""
-        self._latest = max(self._latest, time.time())
-        return self._latest
 
 
 class Tokens:
@@ -199,8 +187,3 @@ class Tokens:
 def digest(secret: str) -> str:
     """SHA-256 of a token, hexadecimal."""
     return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def iso(seconds: float) -> str:
-    """Epoch seconds as ISO 8601 in UTC, whole seconds."""
-    return dt.datetime.fromtimestamp(seconds, dt.UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from caretrace.serve.settings import ServeSettings
     from caretrace.serve.store.store import Store
 
-__all__ = ["open_store"]
+__all__ = ["join_store", "open_store"]
 
 
 def open_store(settings: ServeSettings) -> Store:
@@ -19,4 +19,15 @@ def open_store(settings: ServeSettings) -> Store:
     """
     from caretrace.serve.store.store import Store
 
-    return Store(settings.store_url)
+    return Store(settings.store_url, shared=settings.workers > 1)
+
+
+def join_store(settings: ServeSettings) -> Store:
+    """Open the store that the leader of this service owns, to append to its log.
+
+    Raises:
+        CaretraceError: It cannot be used; the message says why.
+    """
+    from caretrace.serve.store.store import Store
+
+    return Store(settings.store_url, shared=True, owner=False)

@@ -1,4 +1,4 @@
-"""Opening a store: SQLite in WAL with full sync, or PostgreSQL; one service writes it at a time."""
+"""Opening a store: SQLite in WAL with full sync, or PostgreSQL; one service owns it at a time, its workers join it."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Database:
 
     Args:
         url: SQLAlchemy address.
+        owner: Whether to own it; else another process of the same service does, which keeps the schema, too.
 
     Raises:
         ConfigError: The address cannot be used, or its driver is missing.
@@ -34,18 +35,20 @@ class Database:
         ResourceError: It cannot be opened or written.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, owner: bool = True) -> None:
         self.url = _checked(url)
         self.sqlite = self.url.get_backend_name() == "sqlite"
+        self._owns = owner
         self._held: int | None = None
-        if self.sqlite:
+        if self.sqlite and owner:
             self._held = _lock_file(Path(str(self.url.database)))
         try:
             self.reading = _engine(self.url, "BEGIN")
             self.writing = _engine(self.url, "BEGIN IMMEDIATE")
-            self._owner = self._own()
-            with self.writing.begin() as connection:
-                migrate(connection)
+            self._writer = self._connect()
+            if owner:
+                with self.writing.begin() as connection:
+                    migrate(connection)
         except SQLAlchemyError as error:
             self.close()
             raise ResourceError(f"store {self.shown}: {_first_line(error)}; check the address") from None
@@ -59,21 +62,20 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     def write_connection(self) -> Connection:
-        """The connection that holds the lock: all that is written goes through it.
+        """The connection that all is written through; the owner's holds the lock.
 
         Raises:
             OutputExistsError: It was lost, and another service has taken the store since.
             SQLAlchemyError: The database cannot be reached.
         """
-        if self._owner is None or self._owner.invalidated or self._owner.closed:
-            self._owner = self._own()
-        return self._owner
+        if self._writer.invalidated or self._writer.closed:
+            self._writer = self._connect()
+        return self._writer
 
     def close(self) -> None:
         """Give everything back."""
         with contextlib.suppress(AttributeError, SQLAlchemyError):
-            if self._owner is not None:
-                self._owner.close()
+            self._writer.close()
         for name in ("reading", "writing"):
             engine: Engine | None = getattr(self, name, None)
             if engine is not None:
@@ -82,10 +84,10 @@ class Database:
             os.close(self._held)
             self._held = None
 
-    def _own(self) -> Connection:
+    def _connect(self) -> Connection:
         """A connection of our own. PostgreSQL frees its lock when the connection ends, a killed one's too."""
         connection = self.writing.connect()
-        if self.sqlite:
+        if self.sqlite or not self._owns:
             return connection
         until = time.monotonic() + _PATIENCE
         while True:

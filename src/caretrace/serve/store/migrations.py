@@ -19,6 +19,7 @@ from caretrace.serve.store.tables import (
     MACHINES,
     METADATA,
     POSITIONS,
+    RISKS,
     SCHEMA,
     SCORED,
     SNAPSHOTS,
@@ -33,7 +34,11 @@ def _first(connection: Connection) -> None:
     METADATA.create_all(connection, tables)
 
 
-MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first,)
+def _risks(connection: Connection) -> None:
+    METADATA.create_all(connection, [RISKS])
+
+
+MIGRATIONS: tuple[Callable[[Connection], None], ...] = (_first, _risks)
 
 
 def migrate(connection: Connection, migrations: tuple[Callable[[Connection], None], ...] = MIGRATIONS) -> int:

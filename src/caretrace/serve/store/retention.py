@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, func, select
 
+from caretrace.serve.store.risks import forget_risks
 from caretrace.serve.store.tables import ALARMS, BATCHES, SCORED, SNAPSHOTS, TRANSITIONS
 
 _DAY = 86_400.0
@@ -39,7 +40,7 @@ def retain(
         connection: With a transaction begun.
         now: Epoch seconds.
         samples_days: How long batches are kept; None for ever.
-        scores_days: How long scored steps are kept.
+        scores_days: How long scored steps, and risks, are kept.
         alarms_days: How long alarms that are over are kept.
     """
     needed = connection.scalar(select(func.min(SNAPSHOTS.c.seq)))
@@ -51,6 +52,7 @@ def retain(
         scored = connection.execute(
             delete(SCORED).where(SCORED.c.last_time < now - scores_days * _DAY)
         ).rowcount
+        forget_risks(connection, now - scores_days * _DAY)
     if alarms_days is not None:
         over = (ALARMS.c.state == "cleared") & (ALARMS.c.changed < now - alarms_days * _DAY)
         connection.execute(

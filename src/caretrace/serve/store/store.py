@@ -25,14 +25,16 @@ class Store:
 
     Args:
         url: SQLAlchemy address.
+        shared: Whether other processes append to its log, too (PostgreSQL).
+        owner: Whether to own it; a worker joins the store that its leader owns.
 
     Raises:
         CaretraceError: It cannot be used; the message says why.
     """
 
-    def __init__(self, url: str) -> None:
-        self.database = Database(url)
-        self.log = BatchLog(self.database.reading)
+    def __init__(self, url: str, *, shared: bool = False, owner: bool = True) -> None:
+        self.database = Database(url, owner=owner)
+        self.log = BatchLog(self.database.reading, shared=shared)
         self.writer = Writer(self.database, self.log)
         self.writer.start()
 
@@ -75,7 +77,7 @@ class Store:
 
     def probe(self) -> str | None:
         """Why the store cannot be used, or None."""
-        return self.writer.trouble
+        return self.writer.trouble or self.log.trouble
 
 
 def write_scored(connection: Connection, seq: int, span: tuple[float, float], data: bytes) -> None:

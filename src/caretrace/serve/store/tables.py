@@ -102,6 +102,21 @@ MACHINES = Table(
     Column("alarm_id", String(40)),
     Column("memory", Text, nullable=False),
 )
+# The newest risk of each subject that somebody asked to keep, by application.
+RISKS = Table(
+    "risks",
+    METADATA,
+    Column("subject_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("app", String(64), primary_key=True),
+    Column("time", Float, nullable=False),  # what was known by then
+    Column("risk", Float, nullable=False),
+    Column("low", Float),
+    Column("high", Float),
+    Column("bundle", String(200), nullable=False),
+    Column("kept", Float, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("note", Text),
+)
 # Named numbers: `scored` is how far the log has been scored, `events` the first event id nobody has used.
 POSITIONS = Table(
     "positions",

@@ -37,6 +37,15 @@ export function risk(value, digits = 0) {
   return `${percent(value.value, digits)} (${(100 * value.low).toFixed(digits)}–${percent(value.high, digits)})`;
 }
 
+/** What an application's risk is of, where people have a word for it. */
+export const OUTCOMES = { mortality: "of death in the stay" };
+
+/** How long ago a risk was predicted by the ward's clock (epoch seconds), and whether that is too long to be one of now. */
+export function predicted(value, now) {
+  const past = now - seconds(value.time);
+  return { ago: known(past) ? `${age(past)} ago` : "", old: known(past) ? past > (value.old_after_seconds ?? Infinity) : Boolean(value.old) };
+}
+
 export const seconds = (iso) => (iso ? Date.parse(iso) / 1000 : NaN);
 
 /** "14:05:31"; with the day where asked. All times are UTC, as the service keeps them. */

@@ -2,11 +2,13 @@
 
 import { get } from "../api.js";
 import { fill, h, say, table } from "../dom.js";
+import { Following } from "../following.js";
 import * as live from "../live.js";
 import { newest, shown, stepOf, Strip } from "../strip.js";
 import { onTheme } from "../theme.js";
-import { age, CHANNELS, clock, number, reason, seconds } from "../words.js";
+import { age, CHANNELS, clock, number, OUTCOMES, predicted, reason, risk, seconds } from "../words.js";
 import { AlarmList } from "./alarms.js";
+import { interval, placed } from "./ward.js";
 
 const STALE = 300; // seconds without a value after which a signal is struck through
 const KEPT = 6000; // steps; older ones leave the strips
@@ -21,8 +23,9 @@ export async function open(main, { rest, query }) {
   return () => bed.stop();
 }
 
-class Bed {
+class Bed extends Following {
   constructor(main, subject, hours) {
+    super();
     Object.assign(this, { main, subject, hours, strips: new Map(), latest: new Map() });
     this.alarms = new AlarmList(() => this.refresh());
   }
@@ -50,6 +53,9 @@ class Bed {
     for (const strip of this.strips.values()) strip.destroy();
     this.strips.clear();
     this.facts = h("p", { class: "facts" });
+    this.risk = h("p", { class: "told-risk" });
+    this.bar = interval();
+    this.about = h("p", { class: "muted small" });
     this.table = h("div", {});
     const spans = h("select", { id: "hours", onchange: () => { location.hash = `#/bed/${this.subject}?hours=${spans.value}`; } },
       [0.5, 1, 2, 6, 12, 24].map((each) => h("option", { value: each, selected: each === this.hours }, each < 1 ? "30 minutes" : each === 1 ? "1 hour" : `${each} hours`)));
@@ -57,6 +63,7 @@ class Bed {
     fill(this.main,
       h("div", { class: "head" }, h("h1", {}, `Bed ${bed.bed ?? "–"}`), h("a", { href: `#/ward?ward=${encodeURIComponent(bed.ward ?? "")}` }, `Back to ward ${bed.ward ?? ""}`)),
       this.facts,
+      h("div", { class: "bed-risk" }, this.risk, this.bar, this.about),
       h("div", { class: "bed" },
         h("section", { class: "panel", "aria-labelledby": "alarms-h" }, h("h2", { id: "alarms-h" }, "Alarms"), this.alarms.element),
         h("section", { class: "panel strips", "aria-labelledby": "strips-h" },
@@ -115,6 +122,7 @@ class Bed {
       plot.setAttribute("aria-label", `${label}: ${told}`);
     }
     fill(this.table, this.recent());
+    placed(this.bar, bed.risk);
     this.tick();
   }
 
@@ -129,27 +137,17 @@ class Bed {
 
   start() {
     live.follow(this.bed.ward);
-    this.ends = [
+    this.follow([
       live.on("samples", (data) => this.samples(data)),
       live.on("scores", (data) => this.scored(data)),
       live.on("alarm", (alarm) => { if (String(alarm.subject_id) === this.subject) this.soon(); }),
       onTheme(() => { for (const strip of this.strips.values()) strip.draw(); }),
-    ];
-    this.ticking = setInterval(() => this.tick(), 1000);
-    this.asking = setInterval(() => this.refresh().catch(() => {}), 20_000);
+    ], 20_000);
   }
 
   stop() {
-    for (const end of this.ends) end();
+    super.stop();
     for (const strip of this.strips.values()) strip.destroy();
-    clearInterval(this.ticking);
-    clearInterval(this.asking);
-    clearTimeout(this.waiting);
-  }
-
-  soon() {
-    clearTimeout(this.waiting);
-    this.waiting = setTimeout(() => this.refresh().catch(() => {}), 300);
   }
 
   /** A step of this bed: kept until the next request brings the same from the store. */
@@ -187,10 +185,26 @@ class Bed {
     if (!this.drawing) this.drawing = requestAnimationFrame(() => { this.drawing = null; this.show(); });
   }
 
+  /** The risk with when it was predicted: it grows old between two requests. */
+  tickRisk() {
+    const told = this.bed.risk;
+    if (!told) {
+      say(this.risk, "");
+      say(this.about, "No risk is kept for this bed.");
+      return;
+    }
+    const { ago, old } = predicted(told, live.now());
+    this.risk.classList.toggle("aged", old);
+    this.bar.classList.toggle("aged", old);
+    say(this.risk, `${old ? "▲ Old risk" : "Risk"} ${OUTCOMES[told.app] ?? ""} ${risk(told, 1)}, predicted for ${clock(told.time, true)} UTC, ${ago}`);
+    say(this.about, `By ${told.app}, run ${told.bundle}. The interval says how far the members of the model disagree, not how often the outcome falls within. ${old ? `After ${age(told.old_after_seconds)} a risk counts as old. ` : ""}${told.note ?? ""}`);
+  }
+
   tick() {
     const last = this.times.at(-1);
     const old = live.now() - last;
     say(this.facts, `Subject ${this.subject} · ward ${this.bed.ward ?? "–"} · ${last === undefined ? "no sample yet" : `last sample ${clock(last)} UTC${Number.isFinite(old) ? `, ${age(old)} old` : ""}`}`);
+    this.tickRisk();
     for (const channel of this.bed.channels) {
       const found = newest(this.times, this.bed.values[channel.name] ?? []);
       const behind = found ? live.now() - found.time : NaN;

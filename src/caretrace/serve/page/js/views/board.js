@@ -10,6 +10,8 @@ import { interval, placed } from "./ward.js";
 const LEVELS = [[0.5, "bad", "▲ likely"], [0.2, "warn", "△ possible"], [0, "good", "○ unlikely"]];
 
 export async function open(main) {
+  fill(main, h("h1", {}, "Emergency board"), h("p", { class: "loading", role: "status" },
+    "Computing the forecasts … The first time the service reads the whole dataset, which takes some seconds for a year of a city."));
   const { hospitals, why } = await get("board").catch(absent);
   fill(main, h("h1", {}, "Emergency board"),
     h("p", { class: "facts" }, "Chance of a crisis in each emergency department, as the model forecasts it. It speaks of organisations; nobody is ranked by it."));

@@ -25,7 +25,7 @@ export async function open(main, { rest, query }) {
 }
 
 /** The words of the certificate stand over every attribution: a method that failed may be drawn, but not believed. */
-function certificate({ certified, method, heading, limits, events: all }) {
+function certificate({ certified, method, heading, judged_on: judged, limits, events: all }) {
   if (!all?.some((each) => known(each.contribution))) {
     return h("p", { class: "box warn" }, h("strong", {}, "△ No attribution is shown. "), "Values alone, as they were recorded.");
   }
@@ -33,7 +33,7 @@ function certificate({ certified, method, heading, limits, events: all }) {
     ? `The method (${method}) found planted causes on simulated truth; its certificate travels with the bundle.`
     : `The method (${method}) has not passed the tests on planted truth for this configuration. The figures are exact, their reading as reasons is not.`;
   return [
-    h("p", { class: `box ${certified ? "good" : "bad"}` }, h("strong", {}, certified ? "✓ Certified. " : "▲ Not importance. "), heading ? `${heading}. ` : "", said),
+    h("p", { class: `box ${certified ? "good" : "bad"}` }, h("strong", {}, certified ? "✓ Certified. " : "▲ Not importance. "), heading ? `${heading}. ` : "", said, judged ? ` It was ${judged}.` : ""),
     limits?.length ? h("details", {}, h("summary", {}, "What it may not be used for"), h("ul", {}, [limits].flat().map((each) => h("li", {}, each)))) : null,
   ];
 }

@@ -2,8 +2,9 @@
 
 import { get } from "../api.js";
 import { fill, h, roving, say } from "../dom.js";
+import { Following } from "../following.js";
 import * as live from "../live.js";
-import { age, clock, known, number, reason, risk, seconds, SHORT, state } from "../words.js";
+import { age, clock, known, number, OUTCOMES, predicted, reason, risk, seconds, SHORT, state } from "../words.js";
 
 const SHOWN = ["hr", "spo2", "resp", "sbp", "temp"];
 const REFRESH = 60_000; // the stream tells what changes; asking again now and then rights what was missed
@@ -23,14 +24,16 @@ export async function open(main, { query }) {
   return () => ward.stop();
 }
 
-class Ward {
+class Ward extends Following {
   constructor(main, name, names) {
+    super();
     this.name = name;
     this.beds = new Map();
     this.tiles = new Map();
     this.facts = h("p", { class: "facts" });
     this.counts = h("ul", { class: "counts", "aria-label": "Beds by state" });
     this.attention = h("ol", { class: "attention" });
+    this.legend = h("span", { hidden: true }, "");
     this.calm = h("p", { class: "muted" }, "Nobody: no alarm is waiting.");
     this.grid = h("ul", { class: "grid", "aria-describedby": "grid-how" });
     roving(this.grid, "a.tile");
@@ -43,31 +46,16 @@ class Ward {
       h("section", { class: "panel", "aria-labelledby": "attention-h" }, h("h2", { id: "attention-h" }, "Who needs somebody now"), this.calm, this.attention),
       h("section", { "aria-labelledby": "grid-h" },
         h("h2", { id: "grid-h" }, "All beds"),
-        h("p", { class: "muted small", id: "grid-how" }, "Arrow keys move between beds, Enter opens one."), this.grid));
+        h("p", { class: "muted small", id: "grid-how" }, "Arrow keys move between beds, Enter opens one. ", this.legend), this.grid));
   }
 
   start() {
     live.follow(this.name);
-    this.ends = [
+    this.follow([
       live.on("samples", (data) => this.samples(data)),
       live.on("scores", (data) => this.scored(data)),
       live.on("alarm", () => this.soon()),
-    ];
-    this.ticking = setInterval(() => this.tick(), 1000);
-    this.asking = setInterval(() => this.refresh().catch(() => {}), REFRESH);
-  }
-
-  stop() {
-    for (const end of this.ends) end();
-    clearInterval(this.ticking);
-    clearInterval(this.asking);
-    clearTimeout(this.waiting);
-  }
-
-  /** An alarm changed: one request for however many did. */
-  soon() {
-    clearTimeout(this.waiting);
-    this.waiting = setTimeout(() => this.refresh().catch(() => {}), 300);
+    ], REFRESH);
   }
 
   async refresh() {
@@ -113,7 +101,7 @@ class Ward {
 
   triage(sorted) {
     const waiting = sorted.filter((bed) => state(bed.state).rank < 4)
-      .sort((a, b) => state(a.state).rank - state(b.state).rank || (b.risk?.value ?? 0) - (a.risk?.value ?? 0));
+      .sort((a, b) => state(a.state).rank - state(b.state).rank || urgency(b) - urgency(a));
     this.calm.hidden = waiting.length > 0;
     const sign = JSON.stringify(waiting.map((bed) => [bed.subject_id, bed.state, bed.alarms?.map((each) => [each.id, each.state])]));
     if (sign !== this.sign) { // otherwise the focus would be lost with every refresh
@@ -130,7 +118,11 @@ class Ward {
   tick() {
     const replayed = this.replay ? ` · simulated recordings, replayed at ${this.replay.speed === 1 ? "their own" : `${this.replay.speed} times their`} speed` : "";
     say(this.facts, `${this.beds.size} beds · ${clock(live.now())} UTC${replayed}`);
-    say(document.getElementById("simulated"), this.replay ? "Simulated patients: nobody here exists." : "");
+    const notes = new Set([...this.beds.values()].map((bed) => bed.risk?.note).filter(Boolean));
+    say(document.getElementById("simulated"), [this.replay ? "Simulated patients: nobody here exists." : "", ...notes].join(" "));
+    const apps = new Set([...this.beds.values()].map((bed) => bed.risk?.app).filter(Boolean));
+    this.legend.hidden = !apps.size;
+    say(this.legend, `A risk is one ${[...apps].map((app) => OUTCOMES[app] ?? `of ${app}`).join(", or ")}, with how far the model's members disagree and how long ago it was predicted; the bar shows it from 0 to 100 %.`);
     for (const [subject, bed] of this.beds) this.tiles.get(subject)?.age(bed);
   }
 }
@@ -142,11 +134,12 @@ class Tile {
     this.values = Object.fromEntries(SHOWN.map((name) => [name, h("b", {})]));
     this.signs = h("span", { class: "signs" }, SHOWN.map((name) => h("span", {}, h("i", {}, SHORT[name]), " ", this.values[name])));
     this.risk = h("span", { class: "risk" });
+    this.ago = h("span", { class: "when" });
     this.bar = interval();
     this.when = h("span", { class: "when" });
     this.link = h("a", { class: "tile", href: `#/bed/${bed.subject_id}` },
       h("span", { class: "row" }, h("strong", {}, bed.bed ?? bed.subject_id), this.chip),
-      this.reason, this.signs, this.bar, h("span", { class: "row last" }, this.risk, this.when));
+      this.reason, this.signs, this.bar, h("span", { class: "row last" }, this.risk, this.ago, this.when));
     this.item = h("li", {}, this.link);
   }
 
@@ -158,15 +151,32 @@ class Tile {
     say(this.chip, `${sign} ${word}`);
     say(this.reason, words(bed));
     for (const name of SHOWN) say(this.values[name], number(bed.values?.[name], name === "temp" ? 1 : 0));
-say(this.risk, bed.risk ? `Risk ${risk(bed.risk).replace(" %)", ")")}` : distance(bed.scores, limits));
+    if (!bed.risk) {
+      say(this.risk, distance(bed.scores, limits));
+      say(this.ago, "");
+      this.risk.classList.remove("aged", "whole");
+    }
     placed(this.bar, bed.risk);
     this.age(bed);
   }
 
   age(bed) {
     const old = live.now() - seconds(bed.last_sample);
+    if (bed.risk) {
+      const { ago, old: aged } = predicted(bed.risk, live.now());
+      say(this.risk, `${aged ? "▲ Old risk" : "Risk"} ${risk(bed.risk).replace(" %)", ")")}`);
+      say(this.ago, ago ? `of ${ago}` : "");
+      this.risk.classList.toggle("aged", aged);
+      this.risk.classList.add("whole");
+      this.bar.classList.toggle("aged", aged);
+    }
     say(this.when, known(old) ? `${bed.state === "stale" ? "▲ " : ""}${age(old)} old` : "▲ no sample");
   }
+}
+
+/** What sorts those who are equally urgent; a risk that is too old does not count. */
+function urgency(bed) {
+  return bed.risk && !predicted(bed.risk, live.now()).old ? bed.risk.value : 0;
 }
 
 /** Where no risk is known: how far the evidence is from an alarm, in the score's own unit. */
@@ -195,7 +205,7 @@ function entry(bed, index) {
     chip(bed.state), h("strong", {}, bed.bed ?? bed.subject_id),
     h("span", {}, alarm?.words ?? words(bed) ?? ""),
     h("span", { class: "muted" }, alarm ? `since ${clock(alarm.raised)}` : ""),
-    h("span", { class: "muted" }, bed.risk ? `risk ${risk(bed.risk)}` : "")));
+    h("span", { class: "muted" }, bed.risk ? `${predicted(bed.risk, live.now()).old ? "old risk" : "risk"} ${risk(bed.risk)}` : "")));
 }
 
 export function chip(name, text) {
