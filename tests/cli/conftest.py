@@ -46,3 +46,12 @@ def caretrace(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
         return Answer(int(code or 0), *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture
+def certify_little(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The demo certifies on the smallest world there is."""
+    from caretrace.cli import tour
+
+    judged = ("--certify", "--judge", "removal", "--rules", "single", "--subjects", "400")
+    monkeypatch.setattr(tour, "CERTIFY", (*judged, "--set", "training.max_steps=20"))

@@ -3,12 +3,14 @@
 import json
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from caretrace.apps import APPS, load_application
 from caretrace.cli import VERBS, tour
 from caretrace.cli.demo import ORDER
 from caretrace.config import load
+from caretrace.dataset import Dataset
 from caretrace.hospital import HospitalConfig
 from caretrace.report.demo_page import STORIES, render_demo_page
 
@@ -26,7 +28,7 @@ def test_every_command_and_setting_of_the_demo_exists(name):
     steps = tour.steps(Path("demo"), [name], 4000, 0)
     verbs = [step.words[0] for step in steps]
     assert set(verbs) <= set(VERBS)
-    assert [verb for verb in verbs if verb != "cohort"] == [
+    assert [verb for verb in verbs if verb not in ("cohort", "explain")] == [
         "simulate",
         "ingest",
         "train",
@@ -36,6 +38,18 @@ def test_every_command_and_setting_of_the_demo_exists(name):
     simulate, train = (next(s.words for s in steps if s.words[0] == verb) for verb in ("simulate", "train"))
     load(HospitalConfig, None, settings(simulate))
     load(load_application(name).config_class, None, settings(train))
+
+
+def test_the_demo_certifies_what_it_trained():
+    """A certificate of other settings certifies nothing."""
+    steps = tour.steps(Path("demo"), ["mortality"], 4000, 0)
+    train, certify = (
+        next(each.words for each in steps if each.words[0] == verb) for verb in ("train", "explain")
+    )
+    assert certify[1] == train[train.index("--out") + 1]
+    assert train[train.index("--config") + 1] == tour.EXPLAINED
+    assert all(setting.startswith("training.") for setting in settings(certify)), "all else is the run's"
+    assert [each.words[0] for each in steps][-2:] == ["explain", "report"], "the report shows the certificate"
 
 
 def test_the_seed_reaches_simulation_and_training():
@@ -87,7 +101,7 @@ TINY = {
 
 
 @pytest.mark.slow
-def test_all_four_applications_in_one_command(caretrace, monkeypatch, tmp_path):
+def test_all_four_applications_in_one_command(caretrace, monkeypatch, certify_little, tmp_path):
     for name, (size, quick) in TINY.items():
         monkeypatch.setitem(tour.SIZES, name, size)
         monkeypatch.setitem(tour.QUICK, name, quick)
@@ -99,5 +113,11 @@ def test_all_four_applications_in_one_command(caretrace, monkeypatch, tmp_path):
         assert (demo / described["pages"][name]).stat().st_size > 5000
         assert (demo / described["runs"][name] / "run.json").is_file()
         assert (demo / described["datasets"][name] / "metadata" / "dataset.json").is_file()
-    assert answer.err.count("\n[") + answer.err.startswith("[") == 21
+    assert (
+        json.loads((demo / "runs/mortality/bundle/certificate.json").read_text())["planted"]["subjects"]
+        == 400
+    )
+    beds = Dataset(demo / "dataset/vitals").splits.filter(pl.col("split") == "held_out")["subject_id"]
+    assert set(described["risks"]["records"]) == set(map(str, beds)), "every replayed bed has a record"
+    assert answer.err.count("\n[") + answer.err.startswith("[") == 22
     assert f"caretrace serve {demo}" in answer.err.replace("\n", "")

@@ -6,6 +6,8 @@ import signal
 
 import pytest
 
+from caretrace import cli
+
 
 @pytest.fixture
 def places(tiny_dataset, tiny_run, tmp_path):
@@ -165,3 +167,17 @@ def test_an_interrupted_training_says_how_to_go_on(caretrace, places, tmp_path, 
     assert answer.err.startswith("caretrace: interrupted")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert json.loads((tmp_path / "run" / "run.json").read_text())["application"] == "mortality"
+
+
+def test_ctrl_c_that_a_query_sees_first_ends_as_ctrl_c(monkeypatch):
+    def stopped(said):
+        def app(**_):
+            raise RuntimeError(said)
+
+        monkeypatch.setattr(cli, "build_app", lambda: app)
+        cli.main()
+
+    with pytest.raises(SystemExit, match="130"):
+        stopped("Query interrupted")
+    with pytest.raises(RuntimeError, match="a fault"):
+        stopped("a fault")

@@ -105,7 +105,7 @@ def test_quiet_is_quiet(caretrace, tiny_dataset, place, tmp_path):
 
 
 @pytest.fixture
-def quick_demo(monkeypatch):
+def quick_demo(monkeypatch, certify_little):
     from caretrace.cli import tour
 
     monkeypatch.setitem(
@@ -120,9 +120,9 @@ def test_demo_goes_the_whole_way_by_commands_that_anybody_can_repeat(caretrace, 
     assert answer.json["report"] == str(demo / "report.html")
     assert "AUROC" in (demo / "report.html").read_text()
     assert "AUROC" in (demo / "mortality.html").read_text()
-    printed = re.findall(r"^\[\d/6\] caretrace (.*)$", answer.err, re.MULTILINE)
+    printed = re.findall(r"^\[\d/7\] caretrace (.*)$", answer.err, re.MULTILINE)
     assert [command.split()[0] for command in printed] == [
-        "simulate", "ingest", "cohort", "train", "evaluate", "report",
+        "simulate", "ingest", "cohort", "train", "evaluate", "explain", "report",
     ]  # fmt: skip
     for command in printed:
         repeated = caretrace(*command.replace(str(demo), str(again)).split(), "--json")

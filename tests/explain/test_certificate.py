@@ -1,5 +1,6 @@
 """What a certificate says, and that it cannot say more than its findings."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -101,3 +102,14 @@ def test_every_gate_is_explained_and_the_worst_is_the_worst() -> None:
     assert set(BOUNDS) == set(MEANING)
     assert worst("recovery", [gate("recovery", 1.0), gate("recovery", 0.7)]).value == 0.7
     assert worst("decoy", [gate("decoy", 0.1), gate("decoy", 0.7)]).value == 0.7
+
+
+def test_it_says_on_what_it_was_judged() -> None:
+    found = dataclasses.replace(certificate(), config={"training": {"members": 1}})
+    said = found.judged_on("removal")
+    assert said == (
+        "judged on 96 records of simulated people who died by 2 planted rules (100 people a rule, 2 seeds), in models "
+        "of 1 member"
+    )
+    assert certificate().judged_on("ablation") is None
+    assert empty("mortality", RULES).judged_on("removal") is None

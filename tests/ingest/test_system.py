@@ -175,6 +175,7 @@ def test_a_file_that_may_not_be_read_is_not_blamed_on_the_output(tmp_path):
         raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "raw.csv"))
 
 
+@pytest.mark.slow
 def test_of_two_writers_one_wins_and_the_other_is_told(raw, place):
     folder = raw("hospital")
     ingest("hospital", folder, place / "alone")

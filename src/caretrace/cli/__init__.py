@@ -36,6 +36,9 @@ VERBS = {
 }
 
 
+_INTERRUPTED = "Query interrupted"  # what DuckDB makes of Ctrl-C where it sees the signal before Python does
+
+
 def build_app() -> typer.Typer:
     """The Typer application with every verb of `VERBS`; each module offers a function `command`."""
     app = typer.Typer(
@@ -69,6 +72,10 @@ def main() -> None:
             f"{place}{error.strerror or error}; check the path, its permissions and the space left"
         )
         sys.exit(1)
+    except RuntimeError as error:
+        if str(error) != _INTERRUPTED:
+            raise
+        sys.exit(130)  # as after Ctrl-C anywhere else
 
 
 def _print_version(asked: bool) -> None:

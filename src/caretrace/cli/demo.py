@@ -40,14 +40,15 @@ def command(
     from caretrace.cli import tour
     from caretrace.files import refuse_existing, write_json
     from caretrace.report.demo_page import render_demo_page
+    from caretrace.serve.settings import DEMO_FILE
 
     console = Console(as_json, quiet)
     chosen = _chosen(app)
     refuse_existing(out)
     out.mkdir(parents=True, exist_ok=True)
     answers = _walk(console, tour.steps(out, chosen, subjects, seed))
-    described = tour.describe(chosen)
-    write_json(out / tour.DEMO_FILE, described)
+    described = tour.describe(chosen, out)
+    write_json(out / DEMO_FILE, described)
     page = render_demo_page(out, described, answers)
     console.say(
         f"Open {page} in a browser. Simulated patients: the figures say that the method works, no more."

@@ -61,6 +61,14 @@ def command(
     subjects: Annotated[
         int, typer.Option(min=200, help="With --certify: simulated people per rule and seed.")
     ] = 1500,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--judge",
+            help="With --certify: judge this method only; may be given more than once. What is not judged is not "
+            "certified.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="With --certify and no run: file for the certificate; default: certificate.json."),
@@ -82,12 +90,15 @@ def command(
     What is believed was tested: `caretrace explain runs/p12 --certify` (a quarter of an hour), and in full
     `caretrace explain runs/p12 --certify --seeds 5 --set training.members=5`
 
+    One method on small worlds, as the demo does it (a minute):
+    `caretrace explain RUN --certify --judge removal --subjects 600 --set training.max_steps=200`
+
     A method that fails a gate is still shown, with the words "not importance" over it. Beside the tables it writes
     `explanation.html`, a page to read in a browser: timeline, risk along the stay, events, groups, attention.
     """
     console = Console(as_json, quiet)
     if certify:
-        _certify(console, run, out, (rules, seeds, subjects), set_ or [])
+        _certify(console, run, out, (rules, seeds, subjects, judge or []), set_ or [])
         return
     if run is None:
         raise typer.BadParameter("name a run, or give --certify", param_hint="RUN")
@@ -125,7 +136,11 @@ def _explain_otherwise(console: Console, application: Application, run: Run, sub
 
 
 def _certify(
-    console: Console, run: Path | None, out: Path | None, asked: tuple[str, int, int], overrides: list[str]
+    console: Console,
+    run: Path | None,
+    out: Path | None,
+    asked: tuple[str, int, int, list[str]],
+    overrides: list[str],
 ) -> None:
     from caretrace.application.certify import Plan, certify
     from caretrace.application.explain import FOLDER, as_overrides, put_into_bundle
@@ -136,9 +151,9 @@ def _certify(
     from caretrace.explain.certificate import FILE
     from caretrace.hospital.config import RULES
 
-    rules, seeds, subjects = asked
+    rules, seeds, subjects, judge = asked
     chosen = tuple(RULES) if rules == "all" else tuple(each.strip() for each in rules.split(","))
-    plan = Plan(rules=chosen, seeds=tuple(range(seeds)), subjects=subjects)
+    plan = Plan(rules=chosen, seeds=tuple(range(seeds)), subjects=subjects, methods=tuple(judge))
     if run is None:
         application = load_application("mortality")
         config = load(application.config_class, None, [*QUICK, *overrides])

@@ -29,6 +29,9 @@ QUICK: dict[str, tuple[str, ...]] = {
         "most_pathways=3000",
     ),
 }
+# The configuration whose explanations can be certified, and on how much the demo judges it: see docs/explain.md.
+EXPLAINED = "explained"
+CERTIFY = ("--certify", "--judge", "removal", "--subjects", "600", "--set", "training.max_steps=200")
 # Application → part of the simulated hospital, the source that reads it, and where in the raw folder it lies.
 PARTS = {
     "mortality": ("stays", "hospital", ""),
@@ -39,9 +42,15 @@ PARTS = {
 # What each application calls the seed of its training.
 SEEDS = {"mortality": "training.seed", "synth": "latent.seed", "vitals": "seed", "safety": "descent.seed"}
 TASK = "in_icu_death_24h"
-DEMO_FILE = "demo.json"
+# Whom the records of beds are told by, and how often; a label's moment is when the replay begins.
+RISKS: dict[str, Any] = {
+    "run": "runs/mortality",
+    "dataset": "dataset/mortality",
+    "labels": "labels",
+    "every_hours": 2,
+}
 # A recording's day passes in 24 minutes, so that something happens while somebody watches.
-REPLAY = {"split": schema.HELD_OUT, "speed": 60, "start_hours": 2, "ward": "A"}
+REPLAY: dict[str, Any] = {"split": schema.HELD_OUT, "speed": 60, "start_hours": 2, "ward": "A"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,7 +95,7 @@ def _commands(name: str, out: Path, subjects: int, seed: int) -> list[list[str]]
     if name == "mortality":
         labels = f"{out / 'labels'}"
         commands.append(["cohort", name, f"{dataset}", "--task", TASK, "--out", labels])
-        train += ["--labels", labels]
+        train += ["--labels", labels, "--config", EXPLAINED]
     if name == "vitals":  # alarms in known events are not false ones when thresholds are chosen
         settings.append(f"events={raw / folder / 'truth' / 'events.parquet'}")
     settings.append(f"{SEEDS[name]}={seed}")
@@ -95,6 +104,8 @@ def _commands(name: str, out: Path, subjects: int, seed: int) -> list[list[str]]
         ["--replicates", "100"] if name in ("vitals", "safety") else []
     )  # whole recordings, whole weeks: slow
     commands += [train, ["evaluate", f"{run}", *fewer]]
+    if name == "mortality":
+        commands.append(["explain", f"{run}", *CERTIFY])
     return [*commands, ["report", f"{run}", "--out", f"{out / name}.html"]]
 
 
@@ -115,8 +126,13 @@ def perform(step: Step) -> dict[str, Any]:
     return dict(json.loads(answer)) if answer else {}
 
 
-def describe(applications: Sequence[str]) -> dict[str, Any]:
-    """What `demo.json` says: runs to serve, and the recordings to replay; paths relative to the demo's folder."""
+def describe(applications: Sequence[str], out: Path | None = None) -> dict[str, Any]:
+    """What `demo.json` says: runs to serve, the recordings to replay, and whose records lie in their beds.
+
+    Args:
+        applications: Which applications.
+        out: Folder of the demo, to which the paths are relative; without it there are no records.
+    """
     described: dict[str, Any] = {
         "runs": {name: f"runs/{name}" for name in applications},
         "datasets": {name: f"dataset/{name}" for name in applications},
@@ -124,4 +140,16 @@ def describe(applications: Sequence[str]) -> dict[str, Any]:
     }
     if "vitals" in applications:
         described["replay"] = {"run": "runs/vitals", "dataset": "dataset/vitals", **REPLAY}
+        if out is not None and "mortality" in applications:
+            described["risks"] = _risks(out)
     return described
+
+
+def _risks(out: Path) -> dict[str, Any]:
+    """Monitors and stays of the virtual hospital have different people, so the demo pairs them, and says so."""
+    from caretrace.dataset import Dataset
+    from caretrace.serve.paired import NOTE, pair
+
+    beds, records = Dataset(out / "dataset/vitals"), Dataset(out / RISKS["dataset"])
+    records_of = pair(beds, records, out / RISKS["labels"], REPLAY["split"])
+    return {**RISKS, "split": REPLAY["split"], "note": NOTE, "records": records_of}

@@ -114,6 +114,20 @@ class Certificate:
             return f"{title} (faithful to the model; {NOT_IMPORTANCE}: such a model leans on a planted decoy)"
         return f"{title} ({NOT_IMPORTANCE}: {self.why_not(method)})"
 
+    def judged_on(self, method: str) -> str | None:
+        """On how much a method was judged, in words; None where it never was."""
+        found = [each for each in self.findings if method in each.gates]
+        if not found:
+            return None
+        rules, seeds = len({each.rule for each in found}), len({each.seed for each in found})
+        people, records = self.planted.get("subjects"), sum(each.records for each in found)
+        members = dict(self.config.get("training") or {}).get("members", "an unknown number of")
+        return (
+            f"judged on {records} records of simulated people who died by {rules} planted rules ({people} people a "
+            f"rule, {seeds} {'seed' if seeds == 1 else 'seeds'}), in models of {members} "
+            f"{'member' if members == 1 else 'members'}"
+        )
+
     def why_not(self, method: str) -> str:
         """Why the method is not certified, in words."""
         if METHODS[method].kind == "attention":

@@ -62,6 +62,7 @@ def test_compiled_once_and_then_loaded(tmp_path, monkeypatch):
     assert made.stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_many_processes_at_once_leave_one_library_and_nothing_else(tmp_path):
     compiler_here()
     with ThreadPoolExecutor(4) as pool:
@@ -93,6 +94,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     assert run(tmp_path / "file") == "takes cpu\n"
 
 
+@pytest.mark.slow
 def test_without_a_compiler_the_next_form_is_taken_and_the_log_says_why(tmp_path):
     said = run(tmp_path, PATH="/nowhere", CXX="")
     assert "not taking 'cpu', the next best is slower: no C++ compiler" in said
