@@ -23,6 +23,7 @@ from caretrace.errors import InputError
 from caretrace.files import read_json
 from caretrace.ingest import ingest, source_mapping
 from caretrace.ingest.archives import unpack
+from caretrace.ingest.engines.duckdb import DuckDB
 
 VITAL = "1,100,2021-03-26 12:00:00,HR,80,bpm"  # a good row of the hospital's vitals.csv
 LONG_NOTE = 'a note, with ""quotes"" and\nlines ' * 320_000  # 10.6 MB as it stands in the file
@@ -208,6 +209,7 @@ CASES = [
     Case(9, "missing column", put("labs.csv", "result_time", "resulttime"), R("labs.csv", "'result_time'", "did you mean 'resulttime'", "collect_time")),
     Case(10, "long row", add("vitals.csv", VITAL, VITAL + ",more"), Q(8, None, None, "too many values: 7 for 6 columns")),
     Case(10, "short row", add("vitals.csv", VITAL, "1,100,2021-03-26 12:00:00,HR"), Q(8, None, None, "too few values: 4 for 6 columns")),
+    Case(10, "hardly a row as long as the header", make("vitals.csv", lambda t: many(t).replace("bpm\n", "bpm,\n").encode()), R("vitals.csv: 20,0", "another number of values than the header", "7 for 6", "mend the header")),
     Case(11, "unclosed quote", put("patients.csv", "WHITE", '"WHITE'), R("patients.csv", "quote", "quotes doubled")),
     Case(11, "unclosed quote in a long file", make("vitals.csv", lambda t: many(t + VITAL.replace("HR", '"HR') + "\n").encode()), R("vitals.csv", "quote")),
     Case(12, "semicolons", put("labs.csv", ",", ";"), R("labs.csv", "another separator", "save it with commas")),
@@ -380,3 +382,17 @@ def test_an_existing_dataset_outlives_a_failed_run(raw, tmp_path):
         with pytest.raises(Exception, match=r"already exists|is empty"):
             ingest("hospital", folder, target)
     assert contents(out) == before
+
+
+def test_a_bomb_is_known_before_a_row_of_it_is_read(raw, tmp_path, monkeypatch):
+    """Its 25 million lines that are no rows would take DuckDB 100 GB, and nothing interrupts it among them."""
+    folder, load = raw("hospital"), DuckDB.load
+    pack("vitals.csv", bomb)(folder)
+
+    def watched(engine: DuckDB, name: str, *rest: Any) -> Any:
+        assert name != "all_vitals", "the bomb was read"
+        return load(engine, name, *rest)
+
+    monkeypatch.setattr(DuckDB, "load", watched)
+    with pytest.raises(InputError, match="200 times its size"):
+        ingest("hospital", folder, tmp_path / "out")

@@ -11,7 +11,7 @@ import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,8 @@ ALWAYS_ALLOWED_BYTES = 64 << 20
 # A header longer than this is not a header.
 _HEADER_BYTES = 1 << 20
 _CHUNK_BYTES = 1 << 20
+# So many lines of another length than the header's, and most of those in the first megabyte, are no accident.
+_MISFITS = 1000
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK = b"\xef\xbb\xbf"
 _GZIP = 31  # zlib's window bits for a gzip member
@@ -141,9 +143,7 @@ def estimated_rows(path: Path) -> float:
         return float(pq.read_metadata(path).num_rows)
     with path.open("rb") as file:
         start = (
-            gzip.GzipFile(fileobj=file).read(_HEADER_BYTES)
-            if path.suffix == ".gz"
-            else file.read(_HEADER_BYTES)
+            gzip.GzipFile(fileobj=file).read(_HEADER_BYTES) if is_packed(path) else file.read(_HEADER_BYTES)
         )
         return start.count(b"\n") * path.stat().st_size / max(1, file.tell())
 
@@ -205,7 +205,42 @@ def read_header(path: Path, label: str) -> list[str]:
     return header
 
 
-def scan(path: Path, label: str) -> Contents:
+def refuse_misfit(path: Path, label: str, header: Sequence[str]) -> None:
+    """Refuse a text file most of whose lines have more or fewer values than its header.
+
+    A few such lines are quarantined one by one. A file that is full of them has another header than it needs
+    (a comma at the end of every line, say), and DuckDB would hold all of them in memory.
+
+    Args:
+        path: The file; its first megabyte is looked at.
+        label: How messages call it.
+        header: Its columns.
+
+    Raises:
+        InputError: There are more than 1,000 such lines in it, and fewer others.
+    """
+    if path.suffix == ".parquet":
+        return
+    text, _, _ = _start(path, label).decode("utf-8", errors="replace").rpartition("\n")
+    try:
+        lengths = [len(row) for row in csv.reader(io.StringIO(text, newline="")) if row][1:]
+    except csv.Error:  # a value longer than Python reads: the engine will see
+        return
+    misfits = [(row, length) for row, length in enumerate(lengths, start=1) if length != len(header)]
+    if len(misfits) > max(_MISFITS, len(lengths) // 2):
+        row, length = misfits[0]
+        raise InputError(
+            f"{label}: {len(misfits):,} of its first {len(lengths):,} rows have another number of values than the "
+            f"header, row {row} for one ({length} for {len(header)}); mend the header or the rows and run again"
+        )
+
+
+def is_packed(path: Path) -> bool:
+    """Whether it is compressed as a whole."""
+    return path.suffix == ".gz"
+
+
+def scan(path: Path, label: str, share: Callable[[float], None] = lambda _: None) -> Contents:
     """Read a file once, chunk by chunk, before anything is loaded from it.
 
     A compressed file is unpacked (into nothing) to its end: so its checksum is verified and its
@@ -214,6 +249,7 @@ def scan(path: Path, label: str) -> Contents:
     Args:
         path: The file.
         label: How messages call it.
+        share: Told how much of the file is read.
 
     Raises:
         InputError: A compressed file that is cut off, damaged, not gzip at all, or that expands beyond
@@ -224,10 +260,11 @@ def scan(path: Path, label: str) -> Contents:
     limit = max(ALWAYS_ALLOWED_BYTES, MAX_EXPANSION * path.stat().st_size)
     size, has_nul = 0, False
     try:
-        for chunk in _unpacked(path) if path.suffix == ".gz" else _plain(path):
+        blocks = _told(path, share)
+        for chunk in _unpacked(blocks) if is_packed(path) else blocks:
             size += len(chunk)
             has_nul = has_nul or b"\0" in chunk
-            if path.suffix == ".gz" and size > limit:
+            if is_packed(path) and size > limit:
                 raise InputError(
                     f"{label} expands to more than {MAX_EXPANSION} times its size ({path.stat().st_size:,} "
                     f"bytes), which no table does; if you trust it, unpack it yourself and run again"
@@ -243,13 +280,21 @@ def _plain(path: Path) -> Iterator[bytes]:
             yield chunk
 
 
-def _unpacked(path: Path) -> Iterator[bytes]:
-    """The contents of all members of a gzip file, never more than one chunk in memory.
+def _told(path: Path, share: Callable[[float], None]) -> Iterator[bytes]:
+    done, total = 0, path.stat().st_size
+    for block in _plain(path):
+        yield block
+        done += len(block)
+        share(min(1.0, done / total))
+
+
+def _unpacked(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """What the blocks of a gzip file hold, all its members, never more than one chunk in memory.
 
     `gzip.open` would do too, but takes three times as long.
     """
     member = None
-    for block in _plain(path):
+    for block in blocks:
         rest = block
         while rest := rest if member else rest.lstrip(b"\0"):  # zeros may pad the end of a member
             member = member or zlib.decompressobj(_GZIP)
@@ -297,7 +342,7 @@ def _text_names(path: Path, label: str) -> list[str]:
 
 def _start(path: Path, label: str) -> bytes:
     try:
-        if path.suffix == ".gz":
+        if is_packed(path):
             with gzip.open(path, "rb") as packed:
                 return packed.read(_HEADER_BYTES) if path.stat().st_size else b""
         with path.open("rb") as plain:

@@ -96,10 +96,6 @@ class Engine(abc.ABC):
         """
 
     @abc.abstractmethod
-    def interrupt(self) -> None:
-        """Make the `load` that runs in another thread fail with an `InputError`; nothing where none runs."""
-
-    @abc.abstractmethod
     def raw_rows(self, name: str, files: Sequence[RawFile], positions: Any) -> Any:
         """Rows of a loaded table as they stand in its files.
 

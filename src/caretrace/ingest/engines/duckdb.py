@@ -113,9 +113,6 @@ class DuckDB(Engine):
         )
         return malformed
 
-    def interrupt(self) -> None:
-        self.connection.con.interrupt()
-
     def raw_rows(self, name: str, files: Sequence[RawFile], positions: Any) -> Any:
         wanted = positions if isinstance(positions, pa.Table) else self.fetch(positions)
         return self._text.raw_rows(files, self._loaded[name], wanted)

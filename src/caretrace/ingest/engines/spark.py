@@ -193,10 +193,6 @@ class Spark(Engine):
         self._shown(name, folder, found)
         return malformed
 
-    def interrupt(self) -> None:
-        self._reading.interrupt()
-        self._session.interruptAll()
-
     def raw_rows(self, name: str, files: Sequence[RawFile], positions: Any) -> Any:
         wanted = positions if isinstance(positions, pa.Table) else self.fetch(positions)
         return self._text.raw_rows(files, self._loaded[name], wanted)
