@@ -79,7 +79,7 @@ def bench(options: argparse.Namespace) -> list[Case]:
             generator: Generator = _told(samples[0], train, vocabulary, config)
         else:
             generator, _ = fit_generator(
-                train, tuning, vocabulary, config, lambda record, name=name: say(f"{name}: {record}")
+                train, tuning, vocabulary, config, lambda what, done, _: say(f"{what} ({done:.0f})")
             )
         found = generator.log_likelihood(held_out)
         nats[name], gaps[name] = -found.mean(), 100 * (found.mean() / exact.mean() - 1)

@@ -253,6 +253,20 @@ def test_fitting_finds_the_classes():
     np.testing.assert_array_equal(same.log_likelihood(test), generator.log_likelihood(test))
 
 
+def test_every_part_of_the_work_tells_how_far_it_is():
+    train, told = two_kinds(60, 0), []
+    config = LatentConfig(people=2, visits=2, starts=2, sample=40, starting=2, iterations=3, sized=1)
+    fit_latent(train, train, VOCABULARY, config, progress=lambda *words: told.append(words))
+    parts = {what.split(",")[0]: [] for what, *_ in told}
+    for what, done, total in told:
+        parts[what.split(",")[0]].append(done / total)
+    assert list(parts) == ["trying beginnings", "training latent", "setting right how common codes are"]
+    for shares in parts.values():
+        assert shares == sorted(shares)
+        assert shares[0] == 0
+    assert parts["trying beginnings"] == [0, 0.25, 0.5, 0.75]
+
+
 def test_visits_that_come_again_whole_are_found_and_drawn():
     rng, share = np.random.default_rng(5), 0.3
     people = []

@@ -153,11 +153,8 @@ def _judged(
 def _fitted(
     name: Model, real: Real, generator: Generator, config: SynthConfig, progress: Progress
 ) -> Generator:
-    def tell(record: dict[str, float]) -> None:
-        progress(f"fitting {name}", record["epoch"] + 1, config.fit.epochs)
-
     chosen = dataclasses.replace(config, model=name)
-    return fit_generator(Records(real.train), Records(real.tuning), generator.vocabulary, chosen, tell)[0]
+    return fit_generator(Records(real.train), Records(real.tuning), generator.vocabulary, chosen, progress)[0]
 
 
 def _likelihoods(

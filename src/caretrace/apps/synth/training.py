@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +31,6 @@ from caretrace.errors import BundleError
 from caretrace.files import refuse_existing, whole_folder
 
 Model = Literal["latent", "decoder", "gru", "prompt-bart", "n-gram", "marginals"]
-Told = Callable[[dict[str, float]], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +62,15 @@ def fit_generator(
     tuning: Records,
     vocabulary: Vocabulary,
     config: SynthConfig,
-    progress: Told = lambda _: None,
+    progress: Progress = silent,
 ) -> tuple[Generator, list[dict[str, float]]]:
     """Fit the model that `config.model` names; the log is empty where rates are only counted."""
+
+    def tell(record: dict[str, float]) -> None:
+        what = f"training {config.model}, tuning loss {record['tuning_loss']:.3f}"
+        progress(what, record["epoch"] + 1, config.fit.epochs)
+
+    progress(f"training {config.model}", 0, None)
     if config.model == "latent":
         return fit_latent(train, tuning, vocabulary, config.latent, progress=progress)
     if config.model in ("n-gram", "marginals"):
@@ -74,11 +78,11 @@ def fit_generator(
             train, vocabulary, "n-gram" if config.model == "n-gram" else "marginals"
         ), []
     if config.model == "prompt-bart":
-        return fit_prompt_bart(train, tuning, vocabulary, config.prompt_bart, config.fit, progress)
+        return fit_prompt_bart(train, tuning, vocabulary, config.prompt_bart, config.fit, tell)
     settings = config.decoder
     if config.model == "gru":
         settings = dataclasses.replace(settings, backbone="gru", memory=False)
-    return fit_decoder(train, tuning, vocabulary, settings, config.fit, progress)
+    return fit_decoder(train, tuning, vocabulary, settings, config.fit, tell)
 
 
 def train(
@@ -106,14 +110,7 @@ def train(
     learned = collect_histories(dataset, schema.TRAIN, vocabulary, config.history)
     tuned = collect_histories(dataset, schema.TUNING, vocabulary, config.history)
     tuning = Records(tuned.histories)
-
-    def tell(record: dict[str, float]) -> None:
-        what = f"training {config.model}, tuning loss {record['tuning_loss']:.3f}"
-        progress(what, record["epoch"] + 1, rounds)
-
-    rounds = config.latent.iterations if config.model == "latent" else config.fit.epochs
-    progress(f"training {config.model}", 0, rounds)
-    generator, log = fit_generator(Records(learned.histories), tuning, vocabulary, config, tell)
+    generator, log = fit_generator(Records(learned.histories), tuning, vocabulary, config, progress)
     with whole_folder(path) as folder:
         run = Run(folder)
         settings, seed = to_dict(config), config.fit.seed

@@ -11,10 +11,11 @@ missing at all (`shrinkage.shrunk`: empirical Bayes). The principle is that of r
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
+from caretrace.application import Progress, silent
 from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
 from caretrace.apps.synth.models.latent.drawing import Drawing
 from caretrace.apps.synth.models.latent.model import LatentModel, Side
@@ -40,7 +41,9 @@ class _Counts:
     again: Floats
 
 
-def calibrated(model: LatentModel, train: Histories, rounds: int, times: int, seed: int) -> LatentModel:
+def calibrated(
+    model: LatentModel, train: Histories, rounds: int, times: int, seed: int, progress: Progress = silent
+) -> LatentModel:
     """The model with factors on its rates, age curves and recurrence.
 
     Args:
@@ -49,12 +52,18 @@ def calibrated(model: LatentModel, train: Histories, rounds: int, times: int, se
         rounds: How often subjects are drawn; each round sets right what the last one left.
         times: Subjects drawn for each training subject in each round.
         seed: Of the draws.
+        progress: Told of the subjects drawn.
     """
     if not len(train):
         return model
     found = _count([train], model)
+    each = times * len(train)
     for number in range(rounds):
-        drawn = _count(_drawn(model, train, times, seed + number), model)
+
+        def tell(done: int, before: int = number * each) -> None:
+            progress("setting right how common codes are", before + done, rounds * each)
+
+        drawn = _count(_drawn(model, train, times, seed + number, tell), model)
         drawn = _Counts(drawn.new / times, drawn.again / times)
         code = _factor(found.new.sum(1), drawn.new.sum(1))
         again = _factor(found.again, drawn.again)
@@ -62,9 +71,9 @@ def calibrated(model: LatentModel, train: Histories, rounds: int, times: int, se
         for side in model.sides:
             groups = len(side.later)
             counts = (found.new, drawn.new * code[:, None])
-            cell = _factor(*(_by_group(each[side.codes], side.curved, len(side.curve)) for each in counts))
+            cell = _factor(*(_by_group(count[side.codes], side.curved, len(side.curve)) for count in counts))
             pairs = (found.again, drawn.again)
-            kept = _factor(*(_by_group(each[side.codes], side.group, groups) for each in pairs))
+            kept = _factor(*(_by_group(count[side.codes], side.group, groups) for count in pairs))
             sides.append(_scaled(side, code[side.codes], cell, again[side.codes], kept))
         model = dataclasses.replace(model, people=sides[0], visits=sides[1])
     return model
@@ -106,10 +115,13 @@ def _by_group(values: Floats, group: Ints, groups: int) -> Floats:
     return out
 
 
-def _drawn(model: LatentModel, like: Histories, times: int, seed: int) -> Iterator[Histories]:
+def _drawn(
+    model: LatentModel, like: Histories, times: int, seed: int, tell: Callable[[int], None]
+) -> Iterator[Histories]:
     """Subjects with the ages and sexes of these, block by block."""
     drawing = Drawing(model, SamplingConfig(), seed)
     for first in range(0, times * len(like), _BLOCK):
+        tell(first)
         subject = np.arange(first, min(first + _BLOCK, times * len(like)))
         who = subject % len(like)
         yield drawing.draw(Wanted(_ADDRESS + subject, like.age[who], like.sex[who]), None, None)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from caretrace.application import Progress, silent
 from caretrace.apps.synth.codes.sequences import Records
 from caretrace.apps.synth.codes.vocabulary import Vocabulary
 from caretrace.apps.synth.models.decoder.sampling import SamplingConfig, Wanted
@@ -126,7 +127,7 @@ def fit_latent(
     config: LatentConfig | None = None,
     *,
     masked: bool = True,
-    progress: Callable[[dict[str, float]], None] = lambda _: None,
+    progress: Progress = silent,
 ) -> tuple[LatentGenerator, list[dict[str, float]]]:
     """Fit the model.
 
@@ -136,7 +137,7 @@ def fit_latent(
         vocabulary: Of the histories.
         config: Size and parts.
         masked: Whether codes that the Medicare Code Editor calls impossible at an age or sex are impossible.
-        progress: Told of each look at the tuning subjects.
+        progress: Told after each round.
 
     Returns:
         The generator, and a record per look: `epoch` (rounds before), `train_loss`, `tuning_loss`, nats per subject;
@@ -158,22 +159,24 @@ def fit_latent(
     learned = train.histories.with_codes_sorted()
     design = Design.of(learned, vocabulary, chosen, masked)
     search = Search(learned, design, chosen)
-    seed, annealing = best_beginning(learned, tuning.histories, design, chosen)
+    seed, annealing = best_beginning(learned, tuning.histories, design, chosen, progress)
     search.begin(seed)
-    demographics, log = Demographics.of(learned), list[dict[str, float]]()
+    demographics, log, what = Demographics.of(learned), list[dict[str, float]](), "training latent"
     best = LatentGenerator(search.model, vocabulary, demographics)
     for done in range(1, chosen.iterations + 1):
         sharpness = annealing[done - 1] if done <= len(annealing) else 1.0
+        progress(what, done - 1, chosen.iterations)
         found = search.round(sharpness, sized=done > chosen.iterations - chosen.sized)
         if done % _CHECK and done < chosen.iterations:
             continue
         now = LatentGenerator(search.model, vocabulary, demographics)
         loss = _loss(now, tuning)
         log.append({"epoch": float(done - 1), "train_loss": -float(found.mean()), "tuning_loss": loss})
-        progress(log[-1])
+        what = f"training latent, tuning loss {loss:.3f}"
         if loss <= min(record["tuning_loss"] for record in log):
             best = now
-    right = calibrated(best.model, learned, chosen.calibrations, chosen.calibrated_by, chosen.seed)
+    progress(what, chosen.iterations, chosen.iterations)
+    right = calibrated(best.model, learned, chosen.calibrations, chosen.calibrated_by, chosen.seed, progress)
     now = dataclasses.replace(best, model=right)
     return (now if _loss(now, tuning) <= _loss(best, tuning) else best), log
 

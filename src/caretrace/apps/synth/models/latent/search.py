@@ -12,6 +12,7 @@ from typing import Self
 
 import numpy as np
 
+from caretrace.application import Progress, silent
 from caretrace.apps.synth.codes import icd9
 from caretrace.apps.synth.codes.sequences import AGES
 from caretrace.apps.synth.codes.vocabulary import Vocabulary
@@ -215,7 +216,7 @@ class Search:
 
 
 def best_beginning(
-    train: Histories, tuning: Histories, design: Design, config: LatentConfig
+    train: Histories, tuning: Histories, design: Design, config: LatentConfig, progress: Progress = silent
 ) -> tuple[int, tuple[float, ...]]:
     """Seed and annealing that came furthest on a few subjects."""
     order = np.random.default_rng(config.seed).permutation(len(train))
@@ -228,6 +229,7 @@ def best_beginning(
         search = Search(few, design, config)
         search.begin(seed)
         for done in range(config.starting):
+            progress("trying beginnings", number * config.starting + done, config.starts * config.starting)
             search.round(annealing[done] if done < len(annealing) else 1.0)
         found = expect(search.model, check)[1]
         reached = float(found[np.isfinite(found)].mean()) if np.isfinite(found).any() else -np.inf
