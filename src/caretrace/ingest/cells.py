@@ -54,12 +54,14 @@ def checked(engine: Engine, table: Table, text: Any, *, with_nul: bool, zone: st
         first problem; a column `zoned(name)` for every time; `CLOCK_CHANGE` where there is a zone.
     """
     carried = [name for name in (FILE, POSITION) if name in text.columns]
+    times = [column.name for column in table.columns if column.kind == "time"]
     # In steps, each a view: an expression that stands in three places is computed three times.
     kept = {_cell(column.name): stripped(text[column.header]).nullif("") for column in table.columns}
     step = engine.staged("_cells", text.select(*carried, **kept))
-    typed = {
-        column.name: _typed(engine, step[_cell(column.name)], column.kind, zone) for column in table.columns
-    }
+    if zone is not None and times:
+        local = {_local(name): plain_time(step[_cell(name)]) for name in times}
+        step = engine.staged("_local", step.mutate(**local))
+    typed = {column.name: _typed(engine, step, column, zone) for column in table.columns}
     step = engine.staged("_typed", step.mutate(**typed))
     values = {column.name: _in_range(step[column.name], column.kind) for column in table.columns}
     step = engine.staged("_in_range", step.mutate(**values))
@@ -71,16 +73,19 @@ def checked(engine: Engine, table: Table, text: Any, *, with_nul: bool, zone: st
     problems += [problem for column in table.columns for problem in _problems(column, cells, values)]
     own = table.subject_column
     beside = {SUBJECT_NAME: cells[own.name]} if own is not None and own.kind == "subject_name" else {}
-    times = [column.name for column in table.columns if column.kind == "time"]
     beside |= {zoned(name): is_zoned(cells[name], values[name]) for name in times}
     if zone is not None and times:
-        changes = [local_to_utc(plain_time(cells[name]), zone).flag for name in times]
+        changes = [local_to_utc(step[_local(name)], zone).flag for name in times]
         beside[CLOCK_CHANGE] = ibis.coalesce(*changes)
     return step.select(*carried, **values, **beside, **first_problem(problems))
 
 
 def _cell(name: str) -> str:
     return f"_cell_{name}"
+
+
+def _local(name: str) -> str:
+    return f"_local_{name}"
 
 
 def zoned(name: str) -> str:
@@ -180,7 +185,8 @@ def _refuse_mixed_zones(engine: Engine, name: str, table: Table, files: Sequence
             )
 
 
-def _typed(engine: Engine, text: Any, kind: str, zone: str | None) -> Any:
+def _typed(engine: Engine, step: Any, column: Column, zone: str | None) -> Any:
+    text, kind = step[_cell(column.name)], column.kind
     if kind == "text":
         return text
     if kind == "subject_name":
@@ -188,8 +194,8 @@ def _typed(engine: Engine, text: Any, kind: str, zone: str | None) -> Any:
     if kind == "number":
         return unbounded_number(text)
     if kind == "time":
-        local = plain_time(text)
-        return ibis.coalesce(local if zone is None else local_to_utc(local, zone).utc, zoned_time(text))
+        local = plain_time(text) if zone is None else local_to_utc(step[_local(column.name)], zone).utc
+        return ibis.coalesce(local, zoned_time(text))
     if kind == "clock":
         clock = r"^([0-9]{1,4}):([0-5][0-9])(:([0-5][0-9]))?$"
         hours, minutes, seconds = (text.re_extract(clock, group).try_cast("int64") for group in (1, 2, 4))
