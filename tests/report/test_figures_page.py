@@ -72,4 +72,8 @@ def test_vitals_speaks_of_alarms_and_never_of_risks(tmp_path):
     assert "Missed: events caught." in text
     assert "NEWS2" in text
     assert "separation ratio" in text
+    assert "29.9 to 30.1" in text, "as many decimals as its size deserves"
+    del evaluation["document_table"]
+    less = render_vitals_report(write_run(tmp_path / "less", evaluation), []).read_text(encoding="utf-8")
+    assert "own table" not in less, "no heading without a table"
     assert "risk" not in text.split("<main")[-1].lower().replace("at risk", "")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caretrace.report.figures_page import Cell, Part, Table, Words, gates_table, kept, render_figures_page
 from caretrace.report.record import Json, mapping
-from caretrace.report.wording import decimal
+from caretrace.report.wording import compact, decimal
 
 _WORDS = Words(
     title="Alarms from vital signs",
@@ -63,19 +63,17 @@ def _parts(evaluation: Json) -> list[Part]:
         "detector without alarms of its own is judged by VUS-PR alone: how well its scores rank steps near events "
         "(Paparrizos 2022)."
     )
-    return [
+    parts = [
         Part("summary", "In short", list(_lines(evaluation, names))),
         Part("alarms", "What alarms catch, and what they cost", [beside], [_models(evaluation)]),
         Part("bounds", "Bounds", [], [gates_table(evaluation, names)]),
-        Part(
-            "document",
-            "The document's own table",
-            [
-                "What the prototype's document reported, of the same kind of model on windows of one person each."
-            ],
-            [_document(evaluation)],
-        ),
     ]
+    if evaluation.get("document_table"):
+        told = (
+            "What the prototype's document reported, of the same kind of model on windows of one person each."
+        )
+        parts.append(Part("document", "The document's own table", [told], [_document(evaluation)]))
+    return parts
 
 
 def _lines(evaluation: Json, names: dict[str, str]) -> Iterator[str]:
@@ -84,7 +82,7 @@ def _lines(evaluation: Json, names: dict[str, str]) -> Iterator[str]:
     if caught and false:
         yield (
             f"{decimal(caught.get('value'))} of the events are caught, with {decimal(false.get('value'))} false alarms "
-            f"a patient-day, on {evaluation.get('n_subjects')} people, {decimal(evaluation.get('patient_days'))} days "
+            f"a patient-day, on {evaluation.get('n_subjects')} people, {compact(evaluation.get('patient_days'))} days "
             f"and {evaluation.get('n')} events."
         )
     yield from kept(evaluation, names)

@@ -62,16 +62,21 @@ def finite(value: Any) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def decimal(value: Any, digits: int = 3, signed: bool = False) -> str:
-    """A number with fixed decimals and a true minus sign; a dash when there is none."""
+def decimal(value: Any, digits: int | None = None, signed: bool = False) -> str:
+    """A number with a true minus sign; a dash when there is none.
+
+    Without `digits` it has as many decimals as its size deserves: three below 10, one below 100, else none.
+    """
     number = finite(value)
     if number is None:
         return MISSING
-    text = f"{number:+.{digits}f}" if signed else f"{number:.{digits}f}"
+    if digits is None:
+        digits = 3 if abs(number) < 10 else 1 if abs(number) < 100 else 0
+    text = f"{number:+,.{digits}f}" if signed else f"{number:,.{digits}f}"
     return text.replace("-", "−")
 
 
-def interval(value: Any, digits: int = 3, signed: bool = False) -> str:
+def interval(value: Any, digits: int | None = None, signed: bool = False) -> str:
     """The bounds of a `{"low", "high"}` mapping as `0.82 to 0.88`; empty when there are none."""
     if not isinstance(value, Mapping):
         return ""

@@ -171,6 +171,11 @@ def test_the_verdict_names_who_is_better_and_what_could_not_be_judged(kinds):
     none = hospital.where(pl.col("crisis_24_h") < 1)
     each = {HOSPITAL: {"caretrace": {name: np.full((len(none.steps), 5), 0.2) for name in CRISIS}}}
     assert "crisis_24_h" in judge({HOSPITAL: none}, each, replicates=50, seed=0)["too_few"]
+    unknown = dataclasses.replace(
+        none, steps=none.steps.with_columns(pl.lit(None, pl.Float64).alias("crisis_24_h"))
+    )
+    told = judge({HOSPITAL: unknown}, each, replicates=50, seed=0)["too_few"]["crisis_24_h"]
+    assert told == "the held-out time has no outcome of it"
 
 
 @pytest.mark.parametrize("wrong", [{"block_days": 0}, {"kinds": ("wards",)}, {"kinds": ()}, {"batch": 0}])

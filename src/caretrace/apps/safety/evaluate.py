@@ -77,6 +77,9 @@ class _Verdict:
         """Judge one target of every model that foresees it."""
         value = sequences.steps[target].cast(pl.Float64).to_numpy()
         rows = np.flatnonzero(~np.isnan(value))
+        if not len(rows):
+            self.too_few[target] = "the held-out time has no outcome of it"
+            return
         group = resampled_together(sequences)[rows]
         found = {name: each[target][rows] for name, each in models.items() if target in each}
         value = value[rows]
