@@ -332,6 +332,7 @@ def every_text(world: Planted) -> pl.DataFrame:
     return seen.pivot(on="text", index="stay_id", values="there").fill_null(0)
 
 
+@pytest.mark.slow
 def test_a_model_of_everything_finds_the_causes(world: Planted) -> None:
     if world.rule == "ordered":
         pytest.skip("presence does not tell an order")

@@ -221,7 +221,13 @@ def test_alarms_go_on_and_are_answered_when_the_audit_cannot_be_written(serving,
     hub = service.client.app.state.hub
     alarm = until(lambda: [a for a in hub._ward.lifecycle.of_subject(7) if a.state == "active"])[0]
     assert service.ask("GET", "/beds/7").status_code == 503
-    done = service.ask("POST", f"/alarms/{alarm.id}/acknowledge", json={"why": "seen"})
+
+    def acknowledged():
+        """Nobody is told of an alarm before it is on the disk, where it may still be on its way."""
+        done = service.ask("POST", f"/alarms/{alarm.id}/acknowledge", json={"why": "seen"})
+        return [done] if done.status_code != 404 else []
+
+    done = until(acknowledged)[0]
     assert (done.status_code, done.json()["state"]) == (200, "acknowledged")
 
 

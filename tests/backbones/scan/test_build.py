@@ -88,6 +88,7 @@ def test_a_damaged_library_is_made_again(tmp_path, monkeypatch):
     assert build.library().tasks_of_a_sample(16, 4) == 1
 
 
+@pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path):
     compiler_here()
     (tmp_path / "file").write_text("not a folder")
@@ -101,6 +102,7 @@ def test_without_a_compiler_the_next_form_is_taken_and_the_log_says_why(tmp_path
     assert said.splitlines()[-1] in {"takes numba", "takes chunked"}
 
 
+@pytest.mark.slow
 def test_a_compiler_that_fails_is_quoted(tmp_path):
     broken = tmp_path / "broken"
     broken.write_text(
@@ -110,6 +112,7 @@ def test_a_compiler_that_fails_is_quoted(tmp_path):
     assert "x.cpp:1: error: no such luck" in run(tmp_path, CXX=str(broken))
 
 
+@pytest.mark.slow
 def test_a_compiler_without_openmp_still_makes_vectors(tmp_path):
     compiler_here()
     picky = tmp_path / "picky"
