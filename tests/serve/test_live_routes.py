@@ -18,7 +18,7 @@ def post(service, samples, batch_id="b1", who=None, **more):
     return service.ask("POST", "/vitals", who, json={"batch_id": batch_id, "samples": samples, **more})
 
 
-def until(test, seconds=10.0):
+def until(test, seconds=60.0):
     end = time.monotonic() + seconds
     while not (found := test()):
         assert time.monotonic() < end, "waited in vain"

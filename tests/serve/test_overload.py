@@ -130,7 +130,7 @@ GET = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
 
 
 def until(condition):
-    for _ in range(500):
+    for _ in range(6000):
         if condition():
             return
         threading.Event().wait(0.01)

@@ -25,7 +25,7 @@ def hub_on(url, raise_at=None, settings=QUICK, now=NOW):
     return Hub(Store(url), {}, live=settings, model=model(raise_at), clock=lambda: now)
 
 
-async def until(test, seconds=10.0):
+async def until(test, seconds=60.0):
     end = time.monotonic() + seconds
     while not test():
         assert time.monotonic() < end, "waited in vain"
