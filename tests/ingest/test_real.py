@@ -1,7 +1,5 @@
 """The open data as a user has it: every row of every table is accounted for."""
 
-import time
-
 import polars as pl
 import pytest
 
@@ -12,10 +10,8 @@ pytestmark = pytest.mark.data
 
 
 @pytest.mark.slow
-def test_physionet_2012_in_under_a_minute(caretrace_data, tmp_path):
-    start = time.monotonic()
+def test_physionet_2012(caretrace_data, tmp_path):
     quality = ingest("physionet-2012", caretrace_data / "physionet2012", tmp_path / "out")
-    assert time.monotonic() - start < 60
     assert quality["subjects"] == 8000
     assert quality["splits"]["held_out"] == 4000
     assert quality["tables"]["series"]["rows_read"] == 1_753_980 + 1_758_535

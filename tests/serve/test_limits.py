@@ -240,7 +240,7 @@ def test_too_much_at_once_is_503_and_says_when_to_come_back(serving):
         for each in threads:
             each.start()
         for _ in threads:
-            assert entered.acquire(timeout=10)
+            assert entered.acquire(timeout=60)
         refused = service.client.get("/bundles")
         assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
         assert service.client.get("/health").status_code == 200

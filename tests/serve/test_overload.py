@@ -79,7 +79,7 @@ class Client:
     """A socket that writes what it is told and reads one answer at a time."""
 
     def __init__(self, service: Held) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", service.port), timeout=10)
+        self._socket = socket.create_connection(("127.0.0.1", service.port), timeout=60)
         self._left = b""
 
     def send(self, data: bytes) -> None:

@@ -92,9 +92,9 @@ def test_a_worker_joins_a_store_that_another_owns_and_nobody_else_may_own_it(lea
     monkeypatch.setattr("caretrace.serve.store.engine._PATIENCE", 0.2)
     with pytest.raises(OutputExistsError, match="in use by another service"):
         Store(leader.database.url.render_as_string(hide_password=False), shared=True)
-    assert worker.writer.append(batch("w", 1.0)).result(5).accepted == 3
+    assert worker.writer.append(batch("w", 1.0)).result(60).accepted == 3
     assert [entry.seq for entry in leader.log.take(0)] == [1]
-    assert leader.writer.append(batch("w", 1.0)).result(5).duplicate
+    assert leader.writer.append(batch("w", 1.0)).result(60).duplicate
 
 
 def test_a_commit_that_fails_leaves_no_gap(leader, worker):
@@ -106,10 +106,10 @@ def test_a_commit_that_fails_leaves_no_gap(leader, worker):
 
     worker.log.append = fails
     with pytest.raises(Exception, match="nothing was kept"):
-        worker.writer.append(batch("w", 1.0)).result(5)
+        worker.writer.append(batch("w", 1.0)).result(60)
     worker.log.append = broken
-    leader.writer.append(batch("l", 1.0)).result(5)
-    worker.writer.append(batch("w", 1.0)).result(5)
+    leader.writer.append(batch("l", 1.0)).result(60)
+    worker.writer.append(batch("w", 1.0)).result(60)
     assert [entry.seq for entry in leader.log.take(0)] == [1, 2]
 
 
@@ -121,8 +121,8 @@ def test_who_appends_knows_how_far_scoring_is_behind_and_when_it_has_caught_up(l
         assert leader.log.take(3)[-1].seq == 5  # the leader has taken them, and told nobody yet
         with pytest.raises(OverloadedError, match="scoring is behind"):
             intake.check_load()
-        leader.submit(lambda c: records.write_position(c, records.SCORED_POSITION, 5)).result(5)
-        until = time.monotonic() + 5
+        leader.submit(lambda c: records.write_position(c, records.SCORED_POSITION, 5)).result(60)
+        until = time.monotonic() + 60
         while intake.overload() is not None:  # nothing is appended, yet it hears of it
             assert time.monotonic() < until
             await asyncio.sleep(0.02)
@@ -133,7 +133,7 @@ def test_who_appends_knows_how_far_scoring_is_behind_and_when_it_has_caught_up(l
 
 
 def test_a_store_that_cannot_be_read_does_not_stop_the_scoring(leader, monkeypatch):
-    leader.writer.append(batch("a", 1.0)).result(5)
+    leader.writer.append(batch("a", 1.0)).result(60)
 
     def connect():
         raise OperationalError("select", {}, Exception("server closed the connection"))

@@ -66,7 +66,7 @@ class Workers:
 
     def ask(self, method, path, body=None, who="gateway", **headers):
         """On a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         with contextlib.closing(connection):
             if who is not None:
                 headers["authorization"] = f"Bearer {self.tokens[who]}"
