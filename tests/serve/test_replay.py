@@ -26,6 +26,11 @@ def recording(steps=30, subjects=(7, 9)):
     return Recording(subject, offset, np.zeros(len(offset), np.int16), value, STEP)
 
 
+def columns(time):
+    """Of data, with times of this type."""
+    return dict(zip(schema.DATA_COLUMNS, (pl.Int64, time, pl.String, pl.Float32, pl.String), strict=True))
+
+
 class Wall:
     """A clock that stands until somebody sleeps."""
 
@@ -148,13 +153,7 @@ def write_dataset(folder):
             "numeric_value": [60.0, 61.0, None, 63.0, 64.0, 80.0, 81.0, 82.0, 83.0, 84.0],
             "text_value": [None] * 10,
         },
-        schema=dict(
-            zip(
-                schema.DATA_COLUMNS,
-                (pl.Int64, pl.Datetime("us"), pl.String, pl.Float32, pl.String),
-                strict=True,
-            )
-        ),
+        schema=columns(pl.Datetime("us")),
     )
     path = folder / schema.DATA_DIR / "held_out" / "0.parquet"
     path.parent.mkdir(parents=True)
@@ -198,13 +197,7 @@ def records_of(every_hours=0.2):
             "numeric_value": [None, 2.0, 9.0],
             "text_value": [None] * 3,
         },
-        schema=dict(
-            zip(
-                schema.DATA_COLUMNS,
-                (pl.Int64, pl.Duration("us"), pl.String, pl.Float32, pl.String),
-                strict=True,
-            )
-        ),
+        schema=columns(pl.Duration("us")),
     )
     return PairedRecords(rows, every_hours)
 

@@ -35,7 +35,7 @@ from caretrace.ingest.reading import is_packed, refuse_misfit, scan
 
 # Further columns of loaded rows: the latest end of an earlier period, what is odd about a quantity.
 EARLIER_END, QUANTITY_FLAG = "_earlier_end", "_quantity_flag"
-_SCAN_SHARE = 0.15
+_SCAN_SHARE = 0.15  # of what loading packed files takes, what scanning them before takes
 _PARTS = (COLUMN, VALUE, REASON)
 # Tables of the engine that every source has.
 SUBJECTS, QUANTITIES = "_subjects", "_quantities"
@@ -92,15 +92,18 @@ def load_table(
     # of them: so a packed file is known to its end, and no bomb, before a line of it is read.
     has_nul = False
     for index, file in enumerate(packed):
-        parts = (index / len(packed) * before, before / len(packed))
-        has_nul |= scan(file.path, file.label, lambda done, p=parts: share(p[0] + p[1] * done)).has_nul  # type: ignore[misc]
+
+        def told(done: float, scanned: int = index) -> None:
+            share(before * (scanned + done) / len(packed))
+
+        has_nul |= scan(file.path, file.label, told).has_nul
     for file in files:
         refuse_misfit(file.path, file.label, file.header)
     # What is plain is looked at beside the engine's reading: on a second core that costs no time.
     with ThreadPoolExecutor(max_workers=1) as beside:
         scans = [beside.submit(scan, file.path, file.label) for file in plain]
         malformed = load(has_nul)
-    if not has_nul and any(each.result().has_nul for each in scans):
+    if any(each.result().has_nul for each in scans) and not has_nul:
         malformed = load(with_nul=True)
     refuse_untrusted(engine, name, table, files, zone)
     return malformed

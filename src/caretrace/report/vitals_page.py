@@ -63,17 +63,12 @@ def _parts(evaluation: Json) -> list[Part]:
         "detector without alarms of its own is judged by VUS-PR alone: how well its scores rank steps near events "
         "(Paparrizos 2022)."
     )
-    parts = [
+    return [
         Part("summary", "In short", list(_lines(evaluation, names))),
         Part("alarms", "What alarms catch, and what they cost", [beside], [_models(evaluation)]),
         Part("bounds", "Bounds", [], [gates_table(evaluation, names)]),
+        *_document(evaluation),
     ]
-    if evaluation.get("document_table"):
-        told = (
-            "What the prototype's document reported, of the same kind of model on windows of one person each."
-        )
-        parts.append(Part("document", "The document's own table", [told], [_document(evaluation)]))
-    return parts
 
 
 def _lines(evaluation: Json, names: dict[str, str]) -> Iterator[str]:
@@ -96,8 +91,11 @@ def _models(evaluation: Json) -> Table:
     return Table(("Model", *_FIGURES.values()), cells)
 
 
-def _document(evaluation: Json) -> Table:
-    """Figure and value."""
+def _document(evaluation: Json) -> list[Part]:
+    """Figure and value, where the document's model was judged."""
     figures = mapping(evaluation, "document_table")
+    if not figures:
+        return []
+    told = "What the prototype's document reported, of the same kind of model on windows of one person each."
     rows = [(name.replace("_", " "), [Cell(decimal(value))]) for name, value in figures.items()]
-    return Table(("Figure", "found"), rows)
+    return [Part("document", "The document's own table", [told], [Table(("Figure", "found"), rows)])]

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from caretrace.errors import InputError
-from caretrace.ingest.reading import find_file, refuse_changed, scan, stamp
+from caretrace.ingest.reading import find_file, is_packed, refuse_changed, scan, stamp
 
 _STEM = "diabetic_data"
 _DIAGNOSES = ("diag_1", "diag_2", "diag_3")
@@ -116,7 +116,7 @@ def whole_icd9(text: str) -> str:
 
 
 def _lines(path: Path) -> Iterator[str]:
-    opened = gzip.open if path.suffix == ".gz" else Path.open
+    opened = gzip.open if is_packed(path) else Path.open
     try:
         with opened(path, "rt", encoding="utf-8-sig") as text:
             for line in text:
