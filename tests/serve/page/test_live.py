@@ -53,7 +53,7 @@ def service(demo, tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_ward_comes_alive_and_an_alarm_is_acknowledged_by_keyboard(look, service):
+def test_a_ward_comes_alive_within_ten_seconds_and_an_alarm_is_acknowledged_by_keyboard(look, service):
     address, up = service
     page = look(address)
     page.set_default_timeout(30_000)
@@ -66,9 +66,7 @@ def test_a_ward_comes_alive_and_an_alarm_is_acknowledged_by_keyboard(look, servi
     page.wait_for_selector(".live:text-is('live')")
     first = page.inner_text(".grid")
     page.wait_for_function("before => document.querySelector('.grid').innerText !== before", arg=first)
-    print(
-        f"alive after {time.monotonic() - up:.1f} s"
-    )  # ten are promised; how fast says much about the machine
+    assert time.monotonic() - up < 10
     assert "replayed at 60 times their speed" in page.inner_text(".facts")
     page.wait_for_selector(".attention a .chip.active")
     page.keyboard.press("Tab")
