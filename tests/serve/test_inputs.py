@@ -11,7 +11,7 @@ from caretrace.errors import ConfigError, InputError, ResourceError
 from caretrace.serve.inputs.fhir import parse_bundle
 from caretrace.serve.inputs.hl7 import parse_oru
 from caretrace.serve.inputs.mqtt import Listener, checked
-from caretrace.serve.live.hub import OverloadedError
+from caretrace.serve.live.intake import OverloadedError
 from caretrace.serve.live.samples import CHANNELS, BadSampleError
 
 T = 1_769_846_400.0  # 2026-01-31T08:00:00Z

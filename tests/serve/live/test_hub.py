@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from caretrace.errors import InputError, ResourceError
-from caretrace.serve.live.hub import Hub, OverloadedError
+from caretrace.serve.live.hub import Hub
+from caretrace.serve.live.intake import OverloadedError
 from caretrace.serve.live.samples import BadSampleError
 from caretrace.serve.live.settings import LiveSettings
 from caretrace.serve.store import records

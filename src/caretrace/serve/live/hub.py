@@ -12,7 +12,7 @@ from caretrace.errors import InputError
 from caretrace.serve.clock import Clock, iso
 from caretrace.serve.live import metrics, views
 from caretrace.serve.live.broker import Broker
-from caretrace.serve.live.intake import Intake, OverloadedError
+from caretrace.serve.live.intake import Intake
 from caretrace.serve.live.lifecycle import Outcome
 from caretrace.serve.live.model import LiveModel, live_model, without_model
 from caretrace.serve.live.reproduction import nothing, reproduce, stored_course
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from caretrace.serve.bundles import LoadedBundle
     from caretrace.serve.settings import Retention, ServeSettings
 
-__all__ = ["Hub", "OverloadedError"]
 _IDS = 1_000_000  # event ids reserved at a time
 _FEW = 10_000
 _LONGEST_HOURS = 72.0
